@@ -1,0 +1,160 @@
+"""The application: the route table and the middleware, each a list to be read from top to bottom.
+
+A route is registered with its guard, and there is no other way to register one: what declares no permission cannot
+be reached, and what matched is what is authorised.
+"""
+
+import ipaddress
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Handler as Next
+
+from appliance.api.auth import FAILURES, FailureLimiter, authorise
+from appliance.api.control import accounts, api_keys, deployments, models, node
+from appliance.api.data import chat, completions
+from appliance.api.data import models as served_models
+from appliance.api.errors import answer_errors
+from appliance.api.openapi import ROUTE_TABLE
+from appliance.api.routing import (
+    REQUEST_ID,
+    ROUTE,
+    SERVICES,
+    Handler,
+    Permission,
+    Route,
+    Services,
+    path_aliases,
+    path_pattern,
+    request_id,
+    services,
+)
+from appliance.config import ServerSettings
+from appliance.errors import Code, HearthError
+
+ROUTES: list[Route] = [
+    *chat.ROUTES,
+    *completions.ROUTES,
+    *served_models.ROUTES,
+    *models.ROUTES,
+    *deployments.ROUTES,
+    *api_keys.ROUTES,
+    *accounts.ROUTES,
+    *node.ROUTES,
+]
+
+CLIENT_LEFT = 499
+"""No status that anybody sees: the metrics' word for a client that did not wait for its answer."""
+ALLOWED_HOSTS = web.AppKey("allowed_hosts", frozenset[str])
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def build_app(services: Services, routes: Iterable[Route] = ROUTES) -> web.Application:
+    settings = services.config.server
+    app = web.Application(
+        middlewares=[
+            identify_request,
+            count_requests,
+            answer_errors,
+            refuse_foreign_hosts,
+            refuse_compressed_bodies,
+        ]
+    )
+    app[SERVICES] = services
+    app[FAILURES] = FailureLimiter(services.config.identity.failed_auth_per_minute)
+    app[ALLOWED_HOSTS] = _allowed_hosts(settings)
+    app[ROUTE_TABLE] = list(routes)
+    app.on_response_prepare.append(_sign_response)
+    for route in routes:
+        register(app, route)
+    return app
+
+
+def register(app: web.Application, route: Route) -> None:
+    """Add a route under all its paths, behind its permission."""
+    if not isinstance(route.permission, Permission):
+        raise TypeError(f"{route.method} {route.path} declares no permission")
+    for path in path_aliases(route.path):
+        app.router.add_route(route.method, path_pattern(path), _guarded(route))
+
+
+def _guarded(route: Route) -> Handler:
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        request[ROUTE] = route
+        await authorise(request, route.permission)
+        return await route.handler(request)
+
+    return guarded
+
+
+@web.middleware
+async def identify_request(request: web.Request, handler: Next) -> web.StreamResponse:
+    request[REQUEST_ID] = secrets.token_hex(12)
+    return await handler(request)
+
+
+@web.middleware
+async def count_requests(request: web.Request, handler: Next) -> web.StreamResponse:
+    started = time.monotonic()
+    status = CLIENT_LEFT
+    try:
+        response = await handler(request)
+        status = response.status
+    finally:
+        path = request[ROUTE].path if ROUTE in request else "unknown"
+        services(request).node.metrics.count_http(path, status, time.monotonic() - started)
+    return response
+
+
+@web.middleware
+async def refuse_foreign_hosts(request: web.Request, handler: Next) -> web.StreamResponse:
+    """A page of another site whose name was rebound to this address sends its own name in `Host`."""
+    values = request.headers.getall("Host", [])
+    if len(values) > 1 or (values and not _is_our_host(values[0], request.app[ALLOWED_HOSTS])):
+        raise HearthError(Code.FORBIDDEN, "the Host header names another server; see the setting allowed_hosts", "host")
+    return await handler(request)
+
+
+@web.middleware
+async def refuse_compressed_bodies(request: web.Request, handler: Next) -> web.StreamResponse:
+    """A megabyte can decompress to a gigabyte."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise HearthError(Code.INVALID, "send the request body uncompressed", "content-encoding")
+    return await handler(request)
+
+
+async def _sign_response(request: web.Request, response: web.StreamResponse) -> None:
+    """Echo the client's own request id, which is used for nothing else."""
+    client_id = request.headers.get("x-request-id", "")
+    response.headers["x-request-id"] = client_id if _CLIENT_REQUEST_ID.fullmatch(client_id) else request_id(request)
+    response.headers["Server"] = "hearth"
+
+
+def _allowed_hosts(settings: ServerSettings) -> frozenset[str]:
+    names = {"localhost", socket.gethostname(), settings.host, *settings.allowed_hosts}
+    if settings.public_url is not None:
+        names.add(urlsplit(settings.public_url).hostname or "")
+    return frozenset(name.lower() for name in names)
+
+
+def _is_our_host(value: str, allowed: frozenset[str]) -> bool:
+    match = _HOST.fullmatch(value)
+    if match is None:
+        return False
+    name = match["name"].lower()
+    return name in allowed or _is_address(name.strip("[]"))
+
+
+def _is_address(name: str) -> bool:
+    """An address was not looked up, so it cannot have been rebound."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

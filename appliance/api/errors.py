@@ -1,0 +1,168 @@
+"""Errors to HTTP, once: the only table from code to status and body, in the OpenAI and the gateway dialect.
+
+Bodies carry a message, constants and an id; never a path, a traceback or the text of an unexpected exception.
+"""
+
+import asyncio
+import logging
+import math
+import re
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from appliance.api.routing import request_id
+from appliance.errors import Code, HearthError
+
+logger = logging.getLogger(__name__)
+
+
+class Dialect(StrEnum):
+    OPENAI = "openai"
+    GATEWAY = "gateway"
+
+
+class Wire(NamedTuple):
+    """How one code looks to clients."""
+
+    status: int
+    type: str
+    """`error.type` of the OpenAI dialect; `error.code` is the reason, or the code in capitals."""
+    grpc_code: int
+    gateway_status: int
+    is_retry_pointless: bool = False
+    """Stainless clients retry 408, 409, 429 and 5xx by themselves; this tells them not to."""
+
+
+WIRE: dict[Code, Wire] = {
+    Code.INVALID: Wire(400, "invalid_request_error", 3, 400),
+    Code.UNAUTHENTICATED: Wire(401, "authentication_error", 16, 401),
+    Code.PAYMENT_REQUIRED: Wire(402, "billing_error", 8, 402),
+    Code.FORBIDDEN: Wire(403, "permission_error", 7, 403),
+    Code.NOT_FOUND: Wire(404, "error", 5, 404),
+    Code.TIMEOUT: Wire(408, "timeout_error", 4, 504),
+    Code.CONFLICT: Wire(409, "invalid_request_error", 6, 409, is_retry_pointless=True),
+    Code.FAILED_PRECONDITION: Wire(412, "invalid_request_error", 9, 400),
+    Code.TOO_LARGE: Wire(413, "invalid_request_error", 3, 413),
+    Code.RATE_LIMITED: Wire(429, "rate_limit_error", 8, 429),
+    Code.INTERNAL: Wire(500, "internal_server_error", 13, 500),
+    Code.UNIMPLEMENTED: Wire(501, "invalid_request_error", 12, 501, is_retry_pointless=True),
+    Code.OVERLOADED: Wire(503, "error", 14, 503),
+    Code.UNAVAILABLE: Wire(503, "error", 14, 503),
+}
+
+METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+REASON_STATUS = {METHOD_NOT_ALLOWED: 405}
+
+_GATEWAY_PATH = re.compile(r"(?:/inference)?(?:/v1){1,2}/accounts(?:/.*)?")
+_GOOGLE_TYPE = "type.googleapis.com/google.rpc."
+
+
+def dialect_of(path: str) -> Dialect:
+    """The control plane speaks googlerpcStatus; everything else, unknown paths included, the OpenAI dialect."""
+    return Dialect.GATEWAY if _GATEWAY_PATH.fullmatch(path) else Dialect.OPENAI
+
+
+def status_of(error: HearthError, dialect: Dialect) -> int:
+    wire = WIRE[error.code]
+    by_code = wire.gateway_status if dialect is Dialect.GATEWAY else wire.status
+    return REASON_STATUS.get(error.reason or "", by_code)
+
+
+def error_body(error: HearthError, dialect: Dialect, error_id: str) -> dict[str, Any]:
+    if dialect is Dialect.GATEWAY:
+        return {"code": WIRE[error.code].grpc_code, "message": error.message, "details": _gateway_details(error)}
+    return {
+        "error": {
+            "message": error.message,
+            "type": WIRE[error.code].type,
+            "param": error.param,
+            "code": error.reason or error.code.name,
+        },
+        "request_id": error_id,
+    }
+
+
+def error_headers(error: HearthError) -> dict[str, str]:
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if WIRE[error.code].is_retry_pointless:
+        headers["x-should-retry"] = "false"
+    return headers
+
+
+def error_response(error: HearthError, dialect: Dialect, error_id: str) -> web.Response:
+    return web.Response(
+        status=status_of(error, dialect),
+        body=msgspec.json.encode(error_body(error, dialect, error_id)),
+        content_type="application/json",
+        headers=error_headers(error),
+    )
+
+
+def error_event(error: HearthError, error_id: str) -> bytes:
+    """The last event of a stream that fails after it began."""
+    return b"data: " + msgspec.json.encode(error_body(error, Dialect.OPENAI, error_id)) + b"\n\n"
+
+
+def error_bytes(error: HearthError, error_id: str) -> bytes:
+    """A whole response, for a connection on which no request came about."""
+    body = msgspec.json.encode(error_body(error, Dialect.OPENAI, error_id))
+    status = HTTPStatus(status_of(error, Dialect.OPENAI))
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        **error_headers(error),
+    }
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def explain(request: web.Request, error: BaseException) -> HearthError:
+    """What to tell the client about any exception out of a handler; raises it again when nobody listens."""
+    if is_client_gone(request):
+        raise error
+    match error:
+        case HearthError():
+            return error
+        case web.HTTPMethodNotAllowed():
+            return HearthError(Code.INVALID, f"this path has no {request.method}", reason=METHOD_NOT_ALLOWED)
+        case web.HTTPException():
+            return HearthError(Code.NOT_FOUND, "there is nothing at this path; see /openapi.json")
+        case asyncio.CancelledError():  # the client is there, so it was `server.py`, at the end of the drain
+            return HearthError(Code.UNAVAILABLE, "the server is shutting down", retry_after_s=5.0)
+    logger.error("request %s failed", request_id(request), exc_info=error)
+    return HearthError(Code.INTERNAL, f"internal error {request_id(request)}")
+
+
+def is_client_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every exception of a handler that has not begun its response becomes an answer."""
+    try:
+        return await handler(request)
+    except (Exception, asyncio.CancelledError) as error:
+        answer = explain(request, error)
+        response = error_response(answer, dialect_of(request.path), request_id(request))
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+
+
+def _gateway_details(error: HearthError) -> list[dict[str, Any]]:
+    details: list[dict[str, Any]] = []
+    if error.reason:
+        details.append({"@type": _GOOGLE_TYPE + "ErrorInfo", "reason": error.reason, "domain": "hearth"})
+    if error.param:
+        violation = {"field": error.param, "description": error.message}
+        details.append({"@type": _GOOGLE_TYPE + "BadRequest", "fieldViolations": [violation]})
+    return details

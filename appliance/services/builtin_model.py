@@ -1,0 +1,88 @@
+"""The model that comes with the daemon: into the library at start, with a deployment that wakes on its first request.
+
+What an operator did to it since stays: a deleted deployment is not made again for as long as the model is there.
+"""
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from appliance.domain import Deployment, DeploymentState, Model, ModelState
+from appliance.names import generate_id
+from appliance.services.deployed_models import deploy
+from appliance.store import deployments, models
+from appliance.store.database import Database, Transaction
+from appliance.store.durable_files import copy_synced, move_into_place, sync_directory
+from models.info import ModelInfo
+from models.inspection import inspect_model
+
+
+class BuiltinModel(NamedTuple):
+    id: str
+    """Of the model and of its deployment."""
+    directory: Path
+    display_name: str
+
+
+async def install_builtin_model(
+    database: Database, account_id: str, builtin: BuiltinModel, models_dir: Path, uploads_dir: Path
+) -> None:
+    info = await asyncio.to_thread(inspect_model, builtin.directory)
+    async with database.reader() as db:
+        present = await models.get(db, account_id, builtin.id)
+    if present is not None and await asyncio.to_thread(_is_whole, present, info, models_dir):
+        return
+    directory = generate_id(16)
+    await asyncio.to_thread(_copy, builtin.directory, info, uploads_dir / directory, models_dir / directory)
+    async with database.transaction() as tx:
+        if present is None:
+            await _insert(tx, account_id, builtin, directory, info)
+        else:
+            await models.update(tx, msgspec.structs.replace(present, directory=directory, info=info, updated_at=tx.now))
+    if present is not None:
+        await asyncio.to_thread(shutil.rmtree, models_dir / present.directory, ignore_errors=True)
+
+
+def _is_whole(present: Model, info: ModelInfo, models_dir: Path) -> bool:
+    return present.info == info and (models_dir / present.directory).exists()
+
+
+def _copy(source: Path, info: ModelInfo, part: Path, target: Path) -> None:
+    part.mkdir(mode=0o700)
+    for filename in info.file_sha256:
+        copy_synced(source / filename, part / filename)
+    sync_directory(part)
+    move_into_place(part, target)
+
+
+async def _insert(tx: Transaction, account_id: str, builtin: BuiltinModel, directory: str, info: ModelInfo) -> None:
+    model = Model(
+        account_id=account_id,
+        id=builtin.id,
+        display_name=builtin.display_name,
+        description="Comes with hearth",
+        state=ModelState.READY,
+        is_public=True,
+        directory=directory,
+        info=info,
+        created_at=tx.now,
+        updated_at=tx.now,
+    )
+    await models.insert(tx, model)
+    if await deployments.get(tx.connection, account_id, builtin.id) is not None:
+        return
+    deployment = Deployment(
+        account_id=account_id,
+        id=builtin.id,
+        display_name=builtin.display_name,
+        base_model=model.name,
+        state=DeploymentState.CREATING,
+        desired_replica_count=0,
+        created_at=tx.now,
+        updated_at=tx.now,
+    )
+    await deployments.insert(tx, deployment)
+    await deploy(tx, deployment)

@@ -1,0 +1,62 @@
+"""What Prometheus is told. One registry of our own; labels take only names that the server knows, so it stays small."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from runtime.protocol import Usage
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+
+class Metrics:
+    """Counted per request or per finished choice, never per token."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._http_requests = Counter(
+            "hearth_http_requests", "HTTP requests by route and status", ["route", "status"], registry=self.registry
+        )
+        self._http_seconds = Histogram(
+            "hearth_http_request_seconds",
+            "Time to the last byte",
+            ["route"],
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._generations = Counter(
+            "hearth_generations",
+            "Generations by deployment and outcome: completed, a code of an error, or aborted",
+            ["deployment", "outcome"],
+            registry=self.registry,
+        )
+        self._tokens = Counter(
+            "hearth_tokens", "Tokens: prompt, cached, completion", ["deployment", "kind"], registry=self.registry
+        )
+        self._first_token_seconds = Histogram(
+            "hearth_first_token_seconds",
+            "Time from the request's arrival to its first token (TTFT)",
+            ["deployment"],
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("hearth_generations_in_flight", "Generations that run or wait", registry=self.registry)
+
+    def count_http(self, route: str, status: int, seconds: float) -> None:
+        self._http_requests.labels(route, str(status)).inc()
+        self._http_seconds.labels(route).observe(seconds)
+
+    def count_first_token(self, deployment: str, seconds: float) -> None:
+        self._first_token_seconds.labels(deployment).observe(seconds)
+
+    def count_generation(self, deployment: str, outcome: str) -> None:
+        self._generations.labels(deployment, outcome).inc()
+
+    def count_tokens(self, deployment: str, usage: Usage) -> None:
+        self._tokens.labels(deployment, "prompt").inc(usage.num_prompt_tokens)
+        self._tokens.labels(deployment, "cached").inc(usage.num_cached_tokens)
+        self._tokens.labels(deployment, "completion").inc(usage.num_completion_tokens)
+
+    def render(self) -> bytes:
+        """The text exposition format."""
+        return generate_latest(self.registry)

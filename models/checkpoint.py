@@ -1,0 +1,139 @@
+"""The weights of a model folder: one safetensors file or an index and its shards, compared with what the config needs.
+
+Headers only; tensor data is hashed, never interpreted.
+"""
+
+import re
+from typing import BinaryIO, NamedTuple
+
+import msgspec
+
+from models.architectures import CONFIG, DecoderConfig, expected_tensors
+from models.folder import ModelFolder
+from models.refusal import ModelRefused, RefusalReason
+from models.safetensors_header import TensorEntry, read_header
+
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Served dtypes: safetensors name to torch name."""
+
+_INDEX_BYTES_MAX = 64 * 1024 * 1024
+_INDEX_VALUES_MAX = 1_000_000
+_COMPARE_BYTES = 4 * 1024 * 1024
+_SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.safetensors")
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+# Old checkpoints stored what can be computed; leaving it out changes nothing.
+_HARMLESS_EXTRA = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
+
+
+class StoredTensor(NamedTuple):
+    file: str
+    entry: TensorEntry
+
+
+class Checkpoint(NamedTuple):
+    tensors: dict[str, StoredTensor]
+    """Exactly those that the architecture consists of."""
+    warnings: list[str]
+
+
+def read_checkpoint(folder: ModelFolder, files: list[str], config: DecoderConfig) -> Checkpoint:
+    """Check every header and hash every file; raises ModelRefused unless exactly the expected tensors are there."""
+    stored = _read_shards(folder, files)
+    warnings = _drop_repeated_head(folder, config, stored) + _drop_extra(config, stored)
+    for name, shape in expected_tensors(config).items():
+        if name not in stored:
+            message = f"{config.name} needs the tensor {name!r}, which is missing"
+            raise ModelRefused(
+                RefusalReason.MISSING_TENSOR, message, WEIGHTS_INDEX if WEIGHTS_INDEX in files else WEIGHTS
+            )
+        file, entry = stored[name]
+        if entry.shape != shape:
+            message = f"tensor {name!r} has shape {list(entry.shape)}, but {CONFIG} calls for {list(shape)}"
+            raise ModelRefused(RefusalReason.WRONG_TENSOR, message, file)
+        if entry.dtype not in DTYPES:
+            message = f"tensor {name!r} has dtype {entry.dtype}; supported are {', '.join(DTYPES)}"
+            raise ModelRefused(RefusalReason.WRONG_TENSOR, message, file)
+    return Checkpoint(stored, warnings)
+
+
+def _read_shards(folder: ModelFolder, files: list[str]) -> dict[str, StoredTensor]:
+    weight_map = _read_weight_map(folder, files) if WEIGHTS_INDEX in files else None
+    stored: dict[str, StoredTensor] = {}
+    for shard in sorted(set(weight_map.values())) if weight_map else [WEIGHTS]:
+        with folder.open(shard) as file:
+            for name, entry in read_header(file, shard).items():
+                if name in stored:
+                    message = f"tensor {name[:200]!r} is also in {stored[name].file}"
+                    raise ModelRefused(RefusalReason.DUPLICATE_TENSOR, message, shard)
+                stored[name] = StoredTensor(shard, entry)
+            folder.hash(shard, file)
+    if weight_map is not None:
+        _check_weight_map(weight_map, stored)
+    return stored
+
+
+def _read_weight_map(folder: ModelFolder, files: list[str]) -> dict[str, str]:
+    if WEIGHTS in files:
+        message = f"stands beside {WEIGHTS}: it is not clear which of the two is the model"
+        raise ModelRefused(RefusalReason.CORRUPT_WEIGHTS, message, WEIGHTS_INDEX)
+    index = folder.read_json(WEIGHTS_INDEX, bytes_max=_INDEX_BYTES_MAX, values_max=_INDEX_VALUES_MAX)
+    try:
+        weight_map = msgspec.convert(index.get("weight_map"), dict[str, str])
+    except msgspec.ValidationError as error:
+        raise ModelRefused(RefusalReason.CORRUPT_WEIGHTS, f"weight_map: {error}", WEIGHTS_INDEX) from error
+    if not weight_map:
+        raise ModelRefused(RefusalReason.CORRUPT_WEIGHTS, "weight_map is empty", WEIGHTS_INDEX)
+    for shard in set(weight_map.values()):
+        if not _SHARD_NAME.fullmatch(shard):
+            message = f"{shard[:100]!r} does not name a safetensors file inside the folder"
+            raise ModelRefused(RefusalReason.UNSAFE_FILE, message, WEIGHTS_INDEX)
+    return weight_map
+
+
+def _check_weight_map(weight_map: dict[str, str], stored: dict[str, StoredTensor]) -> None:
+    for name in sorted(weight_map.keys() | stored.keys()):
+        announced, found = weight_map.get(name), stored[name].file if name in stored else None
+        if announced != found:
+            message = f"places tensor {name[:200]!r} in {announced or 'no file'}, but it is in {found or 'no file'}"
+            raise ModelRefused(RefusalReason.CORRUPT_WEIGHTS, message, WEIGHTS_INDEX)
+
+
+def _drop_repeated_head(folder: ModelFolder, config: DecoderConfig, stored: dict[str, StoredTensor]) -> list[str]:
+    """A head stored beside tied embeddings must be the same bytes; otherwise one of the two statements is wrong."""
+    if not config.tied_embeddings or _HEAD not in stored:
+        return []
+    head, embedding = stored.pop(_HEAD), stored.get(_EMBEDDING)
+    if embedding is None or not _is_same_tensor(folder, head, embedding):
+        message = f"{_HEAD} differs from the embedding although {CONFIG} ties the two"
+        raise ModelRefused(RefusalReason.UNEXPECTED_TENSOR, message, head.file)
+    return [f"{head.file}: {_HEAD} repeats the tied embedding and is ignored"]
+
+
+def _is_same_tensor(folder: ModelFolder, one: StoredTensor, other: StoredTensor) -> bool:
+    if (one.entry.shape, one.entry.dtype) != (other.entry.shape, other.entry.dtype):
+        return False
+    with folder.open(one.file) as one_file, folder.open(other.file) as other_file:
+        one_file.seek(one.entry.offset)
+        other_file.seek(other.entry.offset)
+        return _has_same_bytes(one_file, other_file, one.entry.size_bytes)
+
+
+def _has_same_bytes(one: BinaryIO, other: BinaryIO, size_bytes: int) -> bool:
+    for begin in range(0, size_bytes, _COMPARE_BYTES):
+        size = min(_COMPARE_BYTES, size_bytes - begin)
+        if one.read(size) != other.read(size):
+            return False
+    return True
+
+
+def _drop_extra(config: DecoderConfig, stored: dict[str, StoredTensor]) -> list[str]:
+    extra = sorted(stored.keys() - expected_tensors(config).keys())
+    for name in extra:
+        if not _HARMLESS_EXTRA.fullmatch(name):
+            message = f"tensor {name[:200]!r} is no part of {config.name} as {CONFIG} describes it"
+            raise ModelRefused(RefusalReason.UNEXPECTED_TENSOR, message, stored[name].file)
+        del stored[name]
+    return ["stored rotary frequencies (rotary_emb.inv_freq) are ignored, they are computed"] if extra else []

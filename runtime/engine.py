@@ -1,0 +1,111 @@
+"""What an engine is, as `worker.py` sees it, and which class answers to which `Load.kind`.
+
+A worker has two threads. The main thread owns the device and drives an `Engine` step by step; the socket thread
+owns a `Frontend`, which turns `Submit` messages into engine requests and step outputs back into messages.
+Nothing is shared between the two but the two queues in `worker.py`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar, assert_never
+
+from runtime.protocol import Delta, Failed, FailureCode, Load, Loaded, Submit
+
+RequestT = TypeVar("RequestT")
+OutputT = TypeVar("OutputT")
+ReportProgress = Callable[[str, float], None]
+"""Called with stage and overall fraction while loading."""
+
+
+class RequestRefused(Exception):
+    """A request this engine cannot serve; ends that request only."""
+
+    def __init__(self, code: FailureCode, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+
+
+class EngineStats(NamedTuple):
+    num_running: int
+    num_waiting: int
+    num_free_blocks: int
+    num_blocks: int
+
+
+class Engine(ABC, Generic[RequestT, OutputT]):
+    """Driven by the main thread only. An exception out of `step` means the device is broken: the worker ends."""
+
+    @abstractmethod
+    def add(self, request: RequestT) -> None:
+        """Queue a request; raises RequestRefused when there is no room for it."""
+
+    @abstractmethod
+    def abort(self, request_id: str, index: int | None = None) -> None:
+        """Free all that a request, or one choice of it, holds, before the next step; unknown ids are ignored."""
+
+    @abstractmethod
+    def has_work(self) -> bool: ...
+
+    @abstractmethod
+    def step(self) -> list[OutputT]:
+        """Schedule, run and sample once."""
+
+    @abstractmethod
+    def stats(self) -> EngineStats: ...
+
+
+class Rendered(NamedTuple):
+    """What the socket thread sends, and what it ended itself (a stop string was found)."""
+
+    deltas: list[Delta]
+    failures: list[Failed]
+    finished: list[tuple[str, int]]
+    """Request id and choice, to be aborted in the engine."""
+
+
+class Frontend(ABC, Generic[RequestT, OutputT]):
+    """Driven by the socket thread only."""
+
+    @abstractmethod
+    def prepare(self, submit: Submit) -> RequestT:
+        """Template, tokenise, validate; raises RequestRefused."""
+
+    @abstractmethod
+    def render(self, outputs: list[OutputT]) -> Rendered:
+        """Detokenise one step's outputs; outputs of forgotten requests are dropped."""
+
+    @abstractmethod
+    def forget(self, request_id: str) -> None:
+        """The client left; unknown ids are ignored."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class LoadedEngine(NamedTuple):
+    """The pair agrees on its request and output types; `worker.py` only carries them."""
+
+    engine: Engine[Any, Any]
+    frontend: Frontend[Any, Any]
+    loaded: Loaded
+
+
+class LoadRefused(Exception):
+    """The model cannot be served here; the message says why and is shown to the operator."""
+
+    def __init__(self, message: str, code: FailureCode = FailureCode.INVALID) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def load_engine(load: Load, report: ReportProgress) -> LoadedEngine:
+    """Import and load the engine of this kind; raises LoadRefused."""
+    match load.kind:
+        case "llm":
+            from runtime.llm.load import load_llm  # a worker imports only the engine it becomes
+
+            return load_llm(load, report)
+    assert_never(load.kind)

@@ -1,0 +1,179 @@
+"""From a `Load` message to a language-model engine that can serve: the wiring of this package, in order.
+
+Owns every reason why a model is not taken up on this device. After it returns nothing is left to be found out: the
+model has computed a token, and its footprint was measured, not estimated.
+"""
+
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from models.info import ModelInfo
+from models.inspection import ModelRefused, inspect_model
+from models.sizing import num_kv_blocks
+from runtime.engine import LoadedEngine, LoadRefused, ReportProgress
+from runtime.llm.attention_gather import GatherAttention
+from runtime.llm.block_pool import TRASH_BLOCK
+from runtime.llm.engine import LlmEngine
+from runtime.llm.frontend import LlmFrontend
+from runtime.llm.loader import build_skeleton, load_weights
+from runtime.llm.model_runner import ModelRunner
+from runtime.llm.request import Batch, Request, ScheduledRequest
+from runtime.memory import footprint_bytes
+from runtime.protocol import FailureCode, LlmSettings, Load, Loaded, SamplingParams
+
+
+def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
+    """Raises LoadRefused when this model cannot be served here with these settings."""
+    settings, directory = load.settings, Path(load.model_dir)
+    stages = _Stages(report)
+    device = _check_device(settings)
+    if settings.num_threads:
+        torch.set_num_threads(settings.num_threads)
+
+    stages.begin("inspection", 0.0)
+    info = _inspect(directory, load.file_sha256)
+    num_blocks = _num_blocks(info, settings)
+
+    stages.begin("architecture", 0.05)
+    model = build_skeleton(directory, info)
+
+    stages.begin("weights", 0.2)
+    dtype = getattr(torch, settings.dtype)
+    try:
+        loaded = load_weights(model, directory, info, dtype=dtype, device=device, report=stages.within(0.2, 0.9))
+        attention = GatherAttention(
+            info.attention, num_blocks=num_blocks, block_size=settings.block_size, dtype=dtype, device=device
+        )
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        message = f"the device ran out of memory while {info.weight_bytes} bytes of weights were loaded"
+        raise LoadRefused(message, FailureCode.OVERLOADED) from error
+
+    stages.begin("warm-up", 0.9)
+    runner = ModelRunner(loaded.model, attention, loaded.packing)
+    _warm_up(runner)
+    footprint = footprint_bytes(device, attention.size_bytes)
+
+    stages.begin("tokenizer", 0.95)
+    engine = LlmEngine(
+        runner,
+        num_blocks=num_blocks,
+        block_size=settings.block_size,
+        max_num_requests=settings.max_num_requests,
+        max_num_waiting=settings.max_num_waiting,
+        max_batch_tokens=settings.max_batch_tokens,
+        enable_prefix_cache=settings.enable_prefix_cache,
+        cache_root=repr((sorted(info.file_sha256.items()), settings.dtype)).encode(),
+    )
+    capacity = (num_blocks - 1) * settings.block_size
+    max_context_length = min(settings.max_context_length, capacity)
+    frontend = LlmFrontend(directory, info, settings.max_context_length, capacity)
+    loaded_message = Loaded(
+        footprint_bytes=footprint,
+        num_blocks=num_blocks,
+        block_size=settings.block_size,
+        max_context_length=max_context_length,
+        load_ms=stages.finish(),
+    )
+    return LoadedEngine(engine, frontend, loaded_message)
+
+
+class _Stages:
+    """Reports progress and keeps the time."""
+
+    def __init__(self, report: ReportProgress) -> None:
+        self._report = report
+        self._durations_ms: dict[str, float] = {}
+        self._stage = ""
+        self._began_at = perf_counter()
+
+    def begin(self, stage: str, fraction: float) -> None:
+        self._end()
+        self._stage = stage
+        self._report(stage, fraction)
+
+    def within(self, start: float, stop: float) -> "_ReportWithin":
+        """Reports fractions of the running stage as those of the whole."""
+        return _ReportWithin(self._report, self._stage, start, stop)
+
+    def finish(self) -> dict[str, float]:
+        self._end()
+        return self._durations_ms
+
+    def _end(self) -> None:
+        now = perf_counter()
+        if self._stage:
+            self._durations_ms[self._stage] = (now - self._began_at) * 1000
+        self._began_at = now
+
+
+class _ReportWithin:
+    """Says something at every hundredth, not at every tensor."""
+
+    def __init__(self, report: ReportProgress, stage: str, start: float, stop: float) -> None:
+        self._report = report
+        self._stage = stage
+        self._start = start
+        self._stop = stop
+        self._last = start
+
+    def __call__(self, fraction: float) -> None:
+        overall = self._start + fraction * (self._stop - self._start)
+        if overall >= self._last + 0.01:
+            self._last = overall
+            self._report(self._stage, overall)
+
+
+def _check_device(settings: LlmSettings) -> torch.device:
+    device = torch.device(settings.device)
+    if device.type == "cpu" and settings.dtype == "float16":
+        raise LoadRefused("CPUs do not compute float16 at a useful speed: serve as bfloat16 or float32")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise LoadRefused(f"this worker sees no CUDA device, and was told to use {settings.device}")
+    return device
+
+
+def _inspect(directory: Path, file_sha256: dict[str, str]) -> ModelInfo:
+    """Reads everything but the weights, whose headers it checks: hashing them would take longer than loading them."""
+    try:
+        info = inspect_model(directory, known_sha256=file_sha256)
+    except ModelRefused as refusal:
+        raise LoadRefused(refusal.message) from refusal
+    changed = sorted(name for name, _ in info.file_sha256.items() ^ file_sha256.items())
+    if changed:
+        raise LoadRefused(f"these files are not what was imported: {', '.join(dict.fromkeys(changed))}")
+    return info
+
+
+def _num_blocks(info: ModelInfo, settings: LlmSettings) -> int:
+    """Blocks of the pool, the trash block among them."""
+    if settings.max_context_length > info.max_context_length:
+        raise LoadRefused(f"the model's context ends at {info.max_context_length} tokens")
+    fitting = num_kv_blocks(
+        info,
+        settings.dtype,
+        memory_budget_bytes=settings.memory_budget_bytes,
+        block_size=settings.block_size,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_num_requests=settings.max_num_requests,
+        is_cuda=settings.device != "cpu",
+    )
+    if fitting < 1:
+        message = f"{settings.memory_budget_bytes} bytes hold the model but not one block of KV cache, or not the model"
+        raise LoadRefused(message, FailureCode.OVERLOADED)
+    # More than every request at full length could not be used.
+    usable = settings.max_num_requests * -(-settings.max_context_length // settings.block_size)
+    return min(fitting, usable) + 1
+
+
+def _warm_up(runner: ModelRunner) -> None:
+    """One token through every layer: pages are read, kernels chosen, buffers there. Its KV is overwritten later."""
+    request = Request(
+        request_id="warm-up",
+        prompt_token_ids=[0],
+        sampling=SamplingParams(temperature=0),
+        max_tokens=1,
+        block_ids=[TRASH_BLOCK + 1],
+    )
+    runner.execute(Batch([ScheduledRequest(request, 1, True)]))

@@ -1,0 +1,68 @@
+"""Which blocks of a request were computed before, for whoever may share them: full blocks under chained digests.
+
+A block's digest covers its own tokens and, through its parent's, everything before it; the chain starts at the model
+and the request's cache namespace, so equal text in two namespaces never meets. Never shares a block before its KV is
+computed, nor one that a request still has to write.
+"""
+
+from array import array
+from hashlib import blake2b
+
+from runtime.llm.block_pool import BlockPool
+from runtime.llm.request import Request
+
+DIGEST_BYTES = 16
+
+
+class PrefixCache:
+    """`secret` keys every digest, so that nobody outside can compute, and aim for, a collision."""
+
+    def __init__(self, pool: BlockPool, block_size: int, *, secret: bytes, root: bytes) -> None:
+        self._pool = pool
+        self._block_size = block_size
+        self._secret = secret
+        self._root = self._digest(b"", root)
+
+    def hash_prompt(self, choices: list[Request]) -> None:
+        """Hash what can be matched of a prompt, once for all choices of a call."""
+        first = choices[0]
+        self._extend_digests(first, (len(first.prompt_token_ids) - 1) // self._block_size)
+        for choice in choices[1:]:
+            choice.block_digests = first.block_digests.copy()
+
+    def match(self, request: Request) -> list[int]:
+        """The longest run of cached blocks the request begins with.
+
+        The block of its last token is never among them: at least one token must be computed to have logits, and its
+        KV must land in a block of the request's own.
+        """
+        num_full_blocks = (request.num_tokens - 1) // self._block_size
+        self._extend_digests(request, num_full_blocks)
+        block_ids = []
+        for digest in request.block_digests[:num_full_blocks]:
+            block_id = self._pool.find(digest)
+            if block_id is None:
+                break
+            block_ids.append(block_id)
+        return block_ids
+
+    def publish(self, request: Request) -> None:
+        """Offer the blocks that the last step filled; cheap when it filled none."""
+        num_full_blocks = request.num_computed_tokens // self._block_size
+        if num_full_blocks > request.num_published_blocks:
+            self._extend_digests(request, num_full_blocks)
+            for i in range(request.num_published_blocks, num_full_blocks):
+                self._pool.publish(request.block_ids[i], request.block_digests[i])
+            request.num_published_blocks = num_full_blocks
+
+    def _extend_digests(self, request: Request, num_blocks: int) -> None:
+        digests = request.block_digests
+        size = self._block_size
+        while len(digests) < num_blocks:
+            start = len(digests) * size
+            parent = digests[-1] if digests else self._digest(self._root, request.cache_namespace)
+            tokens = array("i", request.token_ids(start, start + size))
+            digests.append(self._digest(parent, tokens.tobytes()))
+
+    def _digest(self, parent: bytes, content: bytes) -> bytes:
+        return blake2b(parent + content, digest_size=DIGEST_BYTES, key=self._secret).digest()

@@ -1,0 +1,276 @@
+"""Every message between the daemon and a worker, and nothing else. Imports msgspec and the standard library only.
+
+A frame on the worker's unix socket is a 4-byte big-endian length followed by one msgpack-encoded message.
+The worker says `Hello` first; the daemon answers with `Load`; after `Loaded` requests flow. Read with `match`;
+the last case is `assert_never`.
+"""
+
+from enum import StrEnum
+from struct import Struct
+from typing import Literal
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+FRAME_BYTES_MAX = 16 * 1024 * 1024
+FRAME_HEADER = Struct(">I")
+
+
+class ProtocolError(Exception):
+    """The peer sent something that is not the protocol; the connection is of no more use."""
+
+
+class FailureCode(StrEnum):
+    """Why a worker could not do what was asked; each is also an `appliance.errors.Code`."""
+
+    INVALID = "invalid"
+    NOT_FOUND = "not_found"
+    OVERLOADED = "overloaded"
+    INTERNAL = "internal"
+
+
+class Message(msgspec.Struct, tag=True, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all messages; the class name is the tag."""
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of what messages are made of."""
+
+
+# ---- daemon → worker
+
+
+class LlmSettings(Value, frozen=True, kw_only=True):
+    """All that a language-model engine may decide on; the daemon computes it from deployment and placement."""
+
+    device: str
+    """torch device inside the worker: `cpu` or `cuda:0`."""
+    dtype: Literal["bfloat16", "float16", "float32"]
+    memory_budget_bytes: int
+    """Weights, KV blocks and activations together; the worker keeps inside it."""
+    max_context_length: int
+    max_num_requests: int = 256
+    """Requests computed in one step at most."""
+    max_num_waiting: int = 1024
+    """Requests beyond this are refused as overloaded."""
+    max_batch_tokens: int = 2048
+    """Token budget of one step; longer prompts are prefilled in chunks."""
+    block_size: int = 32
+    """Tokens in one KV block."""
+    enable_prefix_cache: bool = True
+    num_threads: int = 0
+    """CPU threads for the engine; 0 lets torch decide."""
+
+
+class Load(Message, frozen=True, kw_only=True):
+    """Become an engine. `kind` picks its class (`runtime/engine.py`)."""
+
+    kind: Literal["llm"]
+    model_dir: str
+    file_sha256: dict[str, str]
+    """Every file the worker may read from `model_dir`, as inspected at import."""
+    settings: LlmSettings
+
+
+class ToolCallFunction(Value, frozen=True, kw_only=True):
+    name: str
+    arguments: str
+    """JSON text."""
+
+
+class ToolCall(Value, frozen=True, kw_only=True):
+    id: str
+    function: ToolCallFunction
+
+
+class ChatMessage(Value, frozen=True, kw_only=True):
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] = []
+    tool_call_id: str | None = None
+
+
+class ChatPrompt(Value, frozen=True, kw_only=True, tag=True):
+    messages: list[ChatMessage]
+
+
+class TextPrompt(Value, frozen=True, kw_only=True, tag=True):
+    text: str
+
+
+class TokenPrompt(Value, frozen=True, kw_only=True, tag=True):
+    token_ids: list[int]
+
+
+class SamplingParams(Value, frozen=True, kw_only=True):
+    """How the next token is chosen. Neutral values switch a rule off."""
+
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    """None: the worker draws one. Choice i of a request uses a stream of its own."""
+
+
+class Submit(Message, frozen=True, kw_only=True):
+    """One generation. `request_id` is made by the daemon and unique for the worker's life."""
+
+    request_id: str
+    prompt: ChatPrompt | TextPrompt | TokenPrompt
+    sampling: SamplingParams = SamplingParams()
+    num_choices: int = 1
+    max_tokens: int | None = None
+    """Lowered to what fits the context; None: as much as fits."""
+    stop: list[str] = []
+    num_logprobs: int | None = None
+    """None: no logprobs; k: the chosen token's and the k most likely ones'."""
+    cache_namespace: str = ""
+    """Prefix-cache blocks are shared only inside one namespace; the daemon derives it from the account."""
+
+
+class Abort(Message, frozen=True, kw_only=True):
+    """Forget a request in whatever state it is. No answer follows; unknown ids are ignored."""
+
+    request_id: str
+
+
+class Shutdown(Message, frozen=True, kw_only=True):
+    """Exit with status 0 now; the daemon has drained before."""
+
+
+ToWorker = Load | Submit | Abort | Shutdown
+
+
+# ---- worker → daemon
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    protocol: int
+    pid: int
+
+
+class LoadProgress(Message, frozen=True, kw_only=True):
+    stage: str
+    """`imports`, `weights`, `warm-up` …"""
+    fraction: float
+    """0 to 1 over the whole load."""
+
+
+class Loaded(Message, frozen=True, kw_only=True):
+    footprint_bytes: int
+    """Measured: what this process really holds after the load, on the device (CPU: resident set + KV pool)."""
+    num_blocks: int
+    block_size: int
+    max_context_length: int
+    load_ms: dict[str, float]
+    """Duration by stage."""
+
+
+class LoadFailed(Message, frozen=True, kw_only=True):
+    code: FailureCode
+    message: str
+
+
+class TopLogprob(Value, frozen=True, kw_only=True, array_like=True):
+    token_id: int
+    token: bytes
+    logprob: float
+
+
+class TokenLogprob(Value, frozen=True, kw_only=True, array_like=True):
+    """One generated token; `logprob` is of the raw distribution, before any sampling rule."""
+
+    token_id: int
+    token: bytes
+    logprob: float
+    top: list[TopLogprob] = []
+
+
+class Usage(Value, frozen=True, kw_only=True, array_like=True):
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_completion_tokens: int
+
+
+class Delta(Value, frozen=True, kw_only=True, array_like=True):
+    """What one choice of one request gained. Text never ends inside a character or a possible stop string."""
+
+    request_id: str
+    index: int = 0
+    """Choice, 0 to num_choices - 1."""
+    text: str = ""
+    token_ids: list[int] = []
+    logprobs: list[TokenLogprob] | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+    usage: Usage | None = None
+    """Set with `finish_reason`."""
+
+
+class Outputs(Message, frozen=True, kw_only=True):
+    """All that one step (or several, when the socket is behind) produced."""
+
+    deltas: list[Delta]
+
+
+class Failed(Message, frozen=True, kw_only=True):
+    """The end of one request; the worker goes on. No delta follows."""
+
+    request_id: str
+    code: FailureCode
+    message: str
+    param: str | None = None
+
+
+class Heartbeat(Message, frozen=True, kw_only=True):
+    """Sent at least every second by the socket thread. A counter that stands still while there is work is a stall."""
+
+    num_steps: int
+    """Steps the engine loop has finished, and idle turns of it."""
+    is_busy: bool
+    """Whether the engine loop has work."""
+    num_running: int
+    num_waiting: int
+    num_free_blocks: int
+    num_blocks: int
+
+
+FromWorker = Hello | LoadProgress | Loaded | LoadFailed | Outputs | Failed | Heartbeat
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode_frame(message: ToWorker | FromWorker) -> bytes:
+    """Length prefix and payload; raises ProtocolError when the payload exceeds FRAME_BYTES_MAX."""
+    payload = _encoder.encode(message)
+    if len(payload) > FRAME_BYTES_MAX:
+        raise ProtocolError(f"a {type(message).__name__} of {len(payload)} bytes exceeds {FRAME_BYTES_MAX}")
+    return FRAME_HEADER.pack(len(payload)) + payload
+
+
+def frame_length(header: bytes) -> int:
+    """Payload length announced by a 4-byte header; raises ProtocolError when it exceeds FRAME_BYTES_MAX."""
+    (length,) = FRAME_HEADER.unpack(header)
+    if length > FRAME_BYTES_MAX:
+        raise ProtocolError(f"a frame of {length} bytes exceeds {FRAME_BYTES_MAX}")
+    return int(length)
+
+
+def decode_to_worker(payload: bytes) -> ToWorker:
+    """Raises ProtocolError naming the offending path."""
+    try:
+        return _to_worker.decode(payload)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"bad message to worker: {error}") from error
+
+
+def decode_from_worker(payload: bytes) -> FromWorker:
+    """Raises ProtocolError naming the offending path."""
+    try:
+        return _from_worker.decode(payload)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"bad message from worker: {error}") from error

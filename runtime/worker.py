@@ -1,0 +1,329 @@
+"""One worker process: the daemon's messages in, one engine's outputs back, until Shutdown or the daemon is gone.
+
+Two threads and two queues. The main thread owns the engine (oneDNN is slower elsewhere) and drains `inbox` at every
+step; the socket thread owns the connection and the frontend: frames, templates, tokenising, detokenising, heartbeats.
+Never HTTP, SQL or asyncio; never a second engine.
+
+    daemon ── frames ──▶ socket thread ── inbox ──▶ main thread: engine.step()
+    daemon ◀─ frames ─── socket thread ◀─ outbox ──┘
+"""
+
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, NamedTuple, NewType, assert_never
+
+from runtime.engine import Engine, EngineStats, Frontend, LoadedEngine, LoadRefused, ReportProgress, RequestRefused
+from runtime.protocol import (
+    FRAME_HEADER,
+    PROTOCOL_VERSION,
+    Abort,
+    Failed,
+    FailureCode,
+    FromWorker,
+    Heartbeat,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    Outputs,
+    Shutdown,
+    Submit,
+    ToWorker,
+    decode_to_worker,
+    encode_frame,
+    frame_length,
+)
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_INTERVAL_S = 1.0
+RECEIVE_BYTES = 256 * 1024
+
+LoadEngine = Callable[[Load, ReportProgress], LoadedEngine]
+
+
+class Add(NamedTuple):
+    request: Any
+
+
+class Cancel(NamedTuple):
+    request_id: str
+    choice: int | None
+    """None: all of them."""
+
+
+class Become(NamedTuple):
+    load: Load
+
+
+class Stop(NamedTuple):
+    pass
+
+
+Command = Add | Cancel | Become | Stop
+StepOutputs = NewType("StepOutputs", list[Any])
+
+
+class Progress(NamedTuple):
+    """What the main thread last said of itself; replaced whole, so the socket thread reads it without a lock."""
+
+    num_steps: int = 0
+    is_busy: bool = False
+    stats: EngineStats = EngineStats(0, 0, 0, 0)
+
+
+def run_worker(socket_path: str, load_engine: LoadEngine) -> int:
+    """Connect, load what the daemon says, serve; returns the process's exit status."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.connect(socket_path)
+    inbox: SimpleQueue[Command] = SimpleQueue()
+    link = Link(connection, inbox)
+    threading.Thread(target=link.run, name="socket", daemon=True).start()
+    status = _serve(inbox, link, load_engine)
+    link.finish()
+    return status
+
+
+def _serve(inbox: "SimpleQueue[Command]", link: "Link", load_engine: LoadEngine) -> int:
+    """The main thread's life: wait for Load, become an engine, step."""
+    command = inbox.get()
+    if not isinstance(command, Become):
+        return 0
+    try:
+        loaded = load_engine(command.load, lambda stage, done: link.send(LoadProgress(stage=stage, fraction=done)))
+    except LoadRefused as refusal:
+        link.send(LoadFailed(code=refusal.code, message=refusal.message))
+        return 0
+    except Exception as error:
+        logger.exception("the load failed")
+        link.send(LoadFailed(code=FailureCode.INTERNAL, message=f"{type(error).__name__} while loading"))
+        return 1
+    link.serve(loaded.frontend, loaded.loaded)
+    _step_until_stopped(inbox, link, loaded.engine)
+    return 0
+
+
+def _step_until_stopped(inbox: "SimpleQueue[Command]", link: "Link", engine: Engine[Any, Any]) -> None:
+    """Drain commands, step, hand outputs over; sleeps in `inbox.get` while there is nothing to do."""
+    num_steps = 0
+    while True:
+        while not (engine.has_work() and inbox.empty()):
+            if not engine.has_work():
+                link.progress = Progress(num_steps, False, engine.stats())
+            command = inbox.get()
+            link.progress = Progress(num_steps, True, engine.stats())
+            match command:
+                case Add(request):
+                    _add(engine, request, link)
+                case Cancel(request_id, choice):
+                    engine.abort(request_id, choice)
+                case Stop():
+                    return
+                case Become():
+                    raise AssertionError("a worker loads once")
+                case _:
+                    assert_never(command)
+        outputs = engine.step()
+        num_steps += 1
+        link.progress = Progress(num_steps, True, engine.stats())
+        if outputs:
+            link.deliver(StepOutputs(outputs))
+
+
+def _add(engine: Engine[Any, Any], request: Any, link: "Link") -> None:
+    try:
+        engine.add(request)
+    except RequestRefused as refusal:
+        link.deliver_refusal(request, refusal)
+
+
+class Link:
+    """The socket thread and what it owns: connection, frontend, frame buffers. Other threads only enqueue."""
+
+    def __init__(self, connection: socket.socket, inbox: "SimpleQueue[Command]") -> None:
+        self.progress = Progress()
+        """Written by the main thread, read by the socket thread."""
+        self._connection = connection
+        self._inbox = inbox
+        self._outbox: deque[FromWorker | StepOutputs] = deque()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._frontend: Frontend[Any, Any] | None = None
+        self._received = bytearray()
+        self._unsent = bytearray()
+        self._flushed = threading.Event()
+        self._is_finishing = False
+
+    # ---- called by the main thread
+
+    def send(self, message: FromWorker) -> None:
+        self._outbox.append(message)
+        self._wake()
+
+    def deliver(self, outputs: StepOutputs) -> None:
+        self._outbox.append(outputs)
+        self._wake()
+
+    def deliver_refusal(self, request: Any, refusal: RequestRefused) -> None:
+        failure = Failed(request_id=request.request_id, code=refusal.code, message=refusal.message, param=refusal.param)
+        self.send(failure)
+
+    def serve(self, frontend: Frontend[Any, Any], loaded: Loaded) -> None:
+        """From now on Submit is answered; set before the daemon can know of it."""
+        self._frontend = frontend
+        self.send(loaded)
+
+    def finish(self) -> None:
+        """Wait until everything said has left, then close."""
+        self._is_finishing = True
+        self._wake()
+        self._flushed.wait(timeout=5.0)
+        if self._frontend is not None:
+            self._frontend.close()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b"\0")
+        except BlockingIOError:
+            pass  # the pipe is full of wake-ups already
+
+    # ---- the socket thread
+
+    def run(self) -> None:
+        try:
+            self._exchange()
+        except Exception:
+            # Without this thread the daemon hears nothing more: better a dead worker than a silent one.
+            logger.exception("the socket thread failed")
+            os._exit(1)
+
+    def _exchange(self) -> None:
+        self._connection.setblocking(False)
+        selector = selectors.DefaultSelector()
+        selector.register(self._wake_read, selectors.EVENT_READ)
+        selector.register(self._connection, selectors.EVENT_READ)
+        self._put(Hello(protocol=PROTOCOL_VERSION, pid=os.getpid()))
+        next_heartbeat = time.monotonic()
+        while True:
+            if time.monotonic() >= next_heartbeat:
+                self._put(self._heartbeat())
+                next_heartbeat = time.monotonic() + HEARTBEAT_INTERVAL_S
+            self._write()
+            if self._is_finishing and not self._outbox and not self._unsent:
+                self._flushed.set()
+                return
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+            selector.modify(self._connection, wanted)
+            for key, events in selector.select(max(0.0, next_heartbeat - time.monotonic())):
+                if key.fileobj == self._wake_read:
+                    os.read(self._wake_read, 4096)
+                elif events & selectors.EVENT_READ:
+                    self._read()
+
+    def _heartbeat(self) -> Heartbeat:
+        progress = self.progress
+        return Heartbeat(num_steps=progress.num_steps, is_busy=progress.is_busy, **progress.stats._asdict())
+
+    def _put(self, message: FromWorker) -> None:
+        self._unsent += encode_frame(message)
+
+    def _read(self) -> None:
+        try:
+            piece = self._connection.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        if not piece:
+            # The daemon is gone. The main thread may be deep in a step, and nobody waits for its result.
+            os._exit(1)
+        self._received += piece
+        while (message := self._next_message()) is not None:
+            self._handle(message)
+
+    def _next_message(self) -> ToWorker | None:
+        if len(self._received) < FRAME_HEADER.size:
+            return None
+        end = FRAME_HEADER.size + frame_length(bytes(self._received[: FRAME_HEADER.size]))
+        if len(self._received) < end:
+            return None
+        payload = bytes(self._received[FRAME_HEADER.size : end])
+        del self._received[:end]
+        return decode_to_worker(payload)
+
+    def _handle(self, message: ToWorker) -> None:
+        match message:
+            case Submit():
+                self._submit(message)
+            case Abort(request_id=request_id):
+                if self._frontend is not None:
+                    self._frontend.forget(request_id)
+                self._inbox.put(Cancel(request_id, None))
+            case Load():
+                self._inbox.put(Become(message))
+            case Shutdown():
+                self._inbox.put(Stop())
+            case _:
+                assert_never(message)
+
+    def _submit(self, submit: Submit) -> None:
+        if self._frontend is None:
+            self._fail(submit.request_id, FailureCode.OVERLOADED, "the model is still loading")
+            return
+        try:
+            request = self._frontend.prepare(submit)
+        except RequestRefused as refusal:
+            self._fail(submit.request_id, refusal.code, refusal.message, refusal.param)
+        except Exception:
+            # One request's text must never end the worker; the trace is for the operator.
+            logger.exception("preparing request %s failed", submit.request_id)
+            self._fail(submit.request_id, FailureCode.INTERNAL, "the request could not be prepared")
+        else:
+            self._inbox.put(Add(request))
+
+    def _fail(self, request_id: str, code: FailureCode, message: str, param: str | None = None) -> None:
+        self._put(Failed(request_id=request_id, code=code, message=message, param=param))
+
+    def _write(self) -> None:
+        """Send what is pending. While the daemon is slow, outputs wait in the outbox and are merged later."""
+        if not self._unsent:
+            self._render_outbox()
+        if self._unsent:
+            try:
+                sent = self._connection.send(self._unsent)
+            except BlockingIOError:
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                os._exit(1)  # as in _read: the daemon is gone
+            del self._unsent[:sent]
+
+    def _render_outbox(self) -> None:
+        """What waits by now becomes frames; neighbouring steps become one Outputs."""
+        outputs: list[Any] = []
+        for _ in range(len(self._outbox)):
+            item = self._outbox.popleft()
+            if isinstance(item, list):
+                outputs += item
+            else:
+                self._render(outputs)
+                outputs = []
+                if isinstance(item, Failed) and self._frontend is not None:
+                    self._frontend.forget(item.request_id)
+                self._put(item)
+        self._render(outputs)
+
+    def _render(self, outputs: list[Any]) -> None:
+        if not outputs or self._frontend is None:
+            return
+        rendered = self._frontend.render(outputs)
+        if rendered.deltas:
+            self._put(Outputs(deltas=rendered.deltas))
+        for failure in rendered.failures:
+            self._put(failure)
+        for request_id, choice in rendered.finished:
+            self._inbox.put(Cancel(request_id, choice))

@@ -1,0 +1,64 @@
+"""Rows and settings that the orchestrator's tests start from."""
+
+import sys
+from typing import Any
+
+import msgspec
+
+from appliance.config import GIB, FleetSettings
+from appliance.domain import Deployment, DeploymentState, Model, ModelState
+from models.info import AttentionInfo, ModelInfo
+
+FAKE_WORKER = [sys.executable, "-m", "tests.fakes.fake_worker"]
+
+
+def sample_settings(**changes: Any) -> FleetSettings:
+    """Fake workers, quick retries. Timeouts stay long: a loaded machine must not look like a fault."""
+    settings = FleetSettings(worker_command=FAKE_WORKER, backoff_first_s=0.01, supervisor_interval_s=0.2)
+    return msgspec.structs.replace(settings, **changes)
+
+
+def sample_info(gigabytes: float = 1.0, dtype: str = "bfloat16") -> ModelInfo:
+    """A model of about so much weight."""
+    num_parameters = int(gigabytes * GIB / 2)
+    return ModelInfo(
+        architecture="LlamaForCausalLM",
+        model_type="llama",
+        dtype=dtype,
+        num_parameters=num_parameters,
+        weight_bytes=2 * num_parameters,
+        tied_embeddings=False,
+        vocab_size=1024,
+        hidden_size=64,
+        intermediate_size=256,
+        attention=AttentionInfo(num_layers=2, num_heads=4, num_kv_heads=2, head_size=16, value_head_size=16),
+        max_context_length=2048,
+        has_chat_template=True,
+        eos_token_ids=[0],
+    )
+
+
+def sample_model(model_id: str = "m", gigabytes: float = 1.0) -> Model:
+    return Model(
+        account_id="acme",
+        id=model_id,
+        state=ModelState.READY,
+        directory=model_id,
+        info=sample_info(gigabytes),
+        created_at=0.0,
+        updated_at=0.0,
+    )
+
+
+def sample_deployment(**changes: Any) -> Deployment:
+    deployment = Deployment(
+        account_id="acme",
+        id="d",
+        base_model="accounts/acme/models/m",
+        state=DeploymentState.CREATING,
+        max_replica_count=4,
+        desired_replica_count=1,
+        created_at=0.0,
+        updated_at=0.0,
+    )
+    return msgspec.structs.replace(deployment, **changes)

@@ -1,0 +1,64 @@
+import pytest
+
+from appliance.config import IdentitySettings
+from appliance.domain import ModelState, Role
+from appliance.errors import Code, HearthError
+from appliance.services.access import can_change, can_see_model, require_account, require_change
+from tests.appliance.services.samples import ADA, model, principal
+
+CREATOR, COLLEAGUE = "ada", "bob"
+
+
+@pytest.mark.parametrize(
+    ("role", "own", "colleagues"),
+    [
+        (Role.ADMIN, True, True),
+        (Role.USER, True, True),
+        (Role.CONTRIBUTOR, True, False),
+        (Role.INFERENCE_USER, False, False),
+    ],
+)
+def test_roles_change_their_own_and_their_colleagues_objects(
+    settings: IdentitySettings, role: Role, own: bool, colleagues: bool
+) -> None:
+    who = principal("acme", CREATOR, role)
+    assert can_change(who, "acme", CREATOR, settings) is own
+    assert can_change(who, "acme", COLLEAGUE, settings) is colleagues
+    assert not can_change(who, "globex", CREATOR, settings)
+    assert not can_change(who, "library", CREATOR, settings)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_only_the_administrators_of_this_box_change_the_library(settings: IdentitySettings, role: Role) -> None:
+    assert can_change(principal("home", CREATOR, role), "library", "", settings) is (role is Role.ADMIN)
+
+
+def test_what_is_seen_but_not_to_be_changed_is_forbidden(settings: IdentitySettings) -> None:
+    require_change(ADA, "acme", "it", settings)
+    with pytest.raises(HearthError) as caught:
+        require_change(ADA, "library", "it", settings)
+    assert caught.value.code is Code.FORBIDDEN
+
+
+def test_accounts_of_others_do_not_exist(settings: IdentitySettings) -> None:
+    require_account(ADA, "acme", settings)
+    require_account(ADA, "library", settings)
+    with pytest.raises(HearthError) as caught:
+        require_account(ADA, "globex", settings)
+    assert caught.value.code is Code.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("account_id", "is_public", "state", "is_seen"),
+    [
+        ("acme", False, ModelState.UPLOADING, True),
+        ("library", False, ModelState.READY, True),
+        ("globex", True, ModelState.READY, True),
+        ("globex", True, ModelState.UPLOADING, False),
+        ("globex", False, ModelState.READY, False),
+    ],
+)
+def test_models_of_others_are_seen_once_public_and_ready(
+    settings: IdentitySettings, account_id: str, is_public: bool, state: ModelState, is_seen: bool
+) -> None:
+    assert can_see_model(ADA, model(account_id, "m", is_public=is_public, state=state), settings) is is_seen

@@ -1,0 +1,20 @@
+"""Labels take only names of the server's own, and each Metrics has a registry of its own."""
+
+from appliance.services.metrics import Metrics
+from runtime.protocol import Usage
+
+
+def test_each_kind_of_token_is_counted() -> None:
+    metrics = Metrics()
+    metrics.count_tokens("d", Usage(num_prompt_tokens=5, num_cached_tokens=2, num_completion_tokens=3))
+    metrics.count_tokens("d", Usage(num_prompt_tokens=5, num_cached_tokens=0, num_completion_tokens=1))
+    text = metrics.render().decode()
+    for kind, count in {"prompt": 10.0, "cached": 2.0, "completion": 4.0}.items():
+        assert f'hearth_tokens_total{{deployment="d",kind="{kind}"}} {count}' in text
+
+
+def test_registries_are_apart() -> None:
+    first, second = Metrics(), Metrics()
+    first.count_http("/x", 200, 0.1)
+    assert b'route="/x"' in first.render()
+    assert b'route="/x"' not in second.render()

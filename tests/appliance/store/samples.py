@@ -1,0 +1,129 @@
+"""One of each noun, with every field different from its default, so that a column mixed up with another shows."""
+
+from appliance.domain import (
+    Account,
+    ApiKey,
+    DeployedModel,
+    DeployedModelState,
+    Deployment,
+    DeploymentState,
+    Model,
+    ModelKind,
+    ModelState,
+    Precision,
+    ReplicaRow,
+    Role,
+    User,
+)
+from appliance.store import accounts, users
+from appliance.store.database import Database
+from models.info import AttentionInfo, ModelInfo
+
+NOW = 1_700_000_000.25
+
+ACCOUNT = Account(id="acme", display_name="Acme", email="it@acme.test", created_at=1.5, updated_at=2.5)
+USER = User(
+    account_id="acme",
+    id="ada",
+    display_name="Ada",
+    email="ada@acme.test",
+    role=Role.CONTRIBUTOR,
+    is_service_account=True,
+    created_at=1.5,
+    updated_at=2.5,
+)
+API_KEY = ApiKey(
+    account_id="acme",
+    user_id="ada",
+    id="key",
+    display_name="laptop",
+    secret_sha256=bytes(range(32)),
+    created_at=1.5,
+    expires_at=3.5,
+)
+INFO = ModelInfo(
+    architecture="LlamaForCausalLM",
+    model_type="llama",
+    dtype="bfloat16",
+    num_parameters=1,
+    weight_bytes=2,
+    tied_embeddings=True,
+    vocab_size=3,
+    hidden_size=4,
+    intermediate_size=5,
+    attention=AttentionInfo(
+        num_layers=6, num_heads=7, num_kv_heads=8, head_size=9, value_head_size=10, sliding_window=11
+    ),
+    max_context_length=12,
+    has_chat_template=True,
+    eos_token_ids=[13],
+    default_sampling={"top_p": 0.9},
+    warnings=["remote code"],
+    file_sha256={"config.json": "ab"},
+)
+MODEL = Model(
+    account_id="acme",
+    id="poet",
+    display_name="Poet",
+    description="rhymes",
+    kind=ModelKind.HF_BASE_MODEL,
+    state=ModelState.READY,
+    status_message="fine",
+    is_public=True,
+    directory="d1",
+    info=INFO,
+    created_by="ada",
+    created_at=1.5,
+    updated_at=2.5,
+)
+DEPLOYMENT = Deployment(
+    account_id="acme",
+    id="fast",
+    display_name="Fast",
+    description="for the shop",
+    base_model=MODEL.name,
+    state=DeploymentState.FAILED,
+    status_message="no room",
+    min_replica_count=2,
+    max_replica_count=5,
+    desired_replica_count=3,
+    accelerator_type="NVIDIA_H100_80GB",
+    accelerator_count=4,
+    precision=Precision.FP16,
+    max_context_length=4096,
+    annotations={"team": "shop"},
+    created_by="ada",
+    created_at=1.5,
+    updated_at=2.5,
+    deleted_at=3.5,
+    purge_at=4.5,
+)
+DEPLOYED_MODEL = DeployedModel(
+    account_id="acme",
+    id="served",
+    model=MODEL.name,
+    deployment=DEPLOYMENT.name,
+    is_default=True,
+    state=DeployedModelState.UNDEPLOYING,
+    display_name="Served",
+    created_at=1.5,
+    updated_at=2.5,
+)
+REPLICA = ReplicaRow(
+    account_id="acme",
+    deployment_id="fast",
+    index=7,
+    device_ids=["GPU-1", "GPU-2"],
+    reserved_bytes=2**40,
+    pid=4242,
+    pid_started_ticks=2**33,
+    boot_id="b00t",
+    started_at=1.5,
+)
+
+
+async def insert_account(database: Database) -> None:
+    """What the rows of other tables refer to."""
+    async with database.transaction() as tx:
+        await accounts.insert(tx, ACCOUNT)
+        await users.insert(tx, USER)

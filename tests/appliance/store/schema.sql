@@ -1,0 +1,97 @@
+CREATE INDEX api_keys_by_user ON api_keys (account_id, user_id);
+CREATE INDEX deployed_models_by_deployment ON deployed_models (deployment);
+CREATE INDEX deployed_models_by_model ON deployed_models (account_id, model);
+CREATE UNIQUE INDEX deployed_models_one_default ON deployed_models (account_id, model) WHERE is_default;
+CREATE INDEX deployments_by_base_model ON deployments (base_model);
+CREATE TABLE accounts (
+    id TEXT NOT NULL PRIMARY KEY,
+    display_name TEXT NOT NULL,
+    email TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL
+) STRICT;
+CREATE TABLE api_keys (
+    account_id TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    id TEXT NOT NULL UNIQUE, -- a key is looked up before its account is known
+    display_name TEXT NOT NULL,
+    secret_sha256 BLOB NOT NULL,
+    created_at REAL NOT NULL,
+    expires_at REAL,
+    PRIMARY KEY (account_id, id),
+    FOREIGN KEY (account_id, user_id) REFERENCES users (account_id, id)
+) STRICT;
+CREATE TABLE deployed_models (
+    account_id TEXT NOT NULL REFERENCES accounts (id),
+    id TEXT NOT NULL,
+    display_name TEXT NOT NULL,
+    model TEXT NOT NULL,
+    deployment TEXT NOT NULL,
+    is_default INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    PRIMARY KEY (account_id, id)
+) STRICT;
+CREATE TABLE deployments (
+    account_id TEXT NOT NULL REFERENCES accounts (id),
+    id TEXT NOT NULL,
+    display_name TEXT NOT NULL,
+    description TEXT NOT NULL,
+    base_model TEXT NOT NULL,
+    state TEXT NOT NULL,
+    status_message TEXT NOT NULL,
+    min_replica_count INTEGER NOT NULL,
+    max_replica_count INTEGER NOT NULL,
+    desired_replica_count INTEGER NOT NULL,
+    accelerator_type TEXT,
+    accelerator_count INTEGER NOT NULL,
+    precision TEXT,
+    max_context_length INTEGER,
+    annotations TEXT NOT NULL, -- JSON object of strings
+    created_by TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    deleted_at REAL,
+    purge_at REAL,
+    PRIMARY KEY (account_id, id)
+) STRICT;
+CREATE TABLE models (
+    account_id TEXT NOT NULL REFERENCES accounts (id),
+    id TEXT NOT NULL,
+    display_name TEXT NOT NULL,
+    description TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    status_message TEXT NOT NULL,
+    is_public INTEGER NOT NULL,
+    directory TEXT NOT NULL UNIQUE,
+    info TEXT, -- JSON of ModelInfo
+    created_by TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    PRIMARY KEY (account_id, id)
+) STRICT;
+CREATE TABLE replicas (
+    account_id TEXT NOT NULL,
+    deployment_id TEXT NOT NULL,
+    replica_index INTEGER NOT NULL,
+    device_ids TEXT NOT NULL, -- JSON list
+    reserved_bytes INTEGER NOT NULL,
+    pid INTEGER NOT NULL,
+    pid_started_ticks INTEGER NOT NULL,
+    boot_id TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    PRIMARY KEY (account_id, deployment_id, replica_index)
+) STRICT;
+CREATE TABLE users (
+    account_id TEXT NOT NULL REFERENCES accounts (id),
+    id TEXT NOT NULL,
+    display_name TEXT NOT NULL,
+    email TEXT NOT NULL,
+    role TEXT NOT NULL,
+    is_service_account INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    PRIMARY KEY (account_id, id)
+) STRICT;

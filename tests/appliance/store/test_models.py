@@ -1,0 +1,52 @@
+from msgspec.structs import replace
+
+from appliance.domain import ModelState
+from appliance.store import accounts, models
+from appliance.store.database import Database
+from tests.appliance.store.samples import ACCOUNT, INFO, MODEL, insert_account
+
+
+async def test_a_model_is_found_as_it_was_inserted(database: Database) -> None:
+    await insert_account(database)
+    async with database.transaction() as tx:
+        await models.insert(tx, MODEL)
+    async with database.reader() as db:
+        assert await models.get(db, "acme", "poet") == MODEL
+        assert await models.get(db, "other", "poet") is None
+
+
+async def test_an_update_writes_every_column(database: Database) -> None:
+    await insert_account(database)
+    before = replace(
+        MODEL,
+        display_name="",
+        description="",
+        state=ModelState.UPLOADING,
+        status_message="",
+        is_public=False,
+        directory="d0",
+        info=None,
+        created_by="",
+        created_at=0.0,
+        updated_at=0.0,
+    )
+    async with database.transaction() as tx:
+        await models.insert(tx, before)
+        assert await models.get(tx.connection, "acme", "poet") == before
+        await models.update(tx, MODEL)
+        assert await models.get(tx.connection, "acme", "poet") == MODEL
+
+
+async def test_lists_are_by_account_and_by_public(database: Database) -> None:
+    await insert_account(database)
+    private = replace(MODEL, id="diary", directory="d2", is_public=False)
+    foreign = replace(MODEL, account_id="other", directory="d3", info=replace(INFO, num_parameters=99))
+    async with database.transaction() as tx:
+        await accounts.insert(tx, replace(ACCOUNT, id="other"))
+        for model in (MODEL, private, foreign):
+            await models.insert(tx, model)
+        assert await models.list_in_account(tx.connection, "acme") == [private, MODEL]
+        assert await models.list_public(tx.connection) == [MODEL, foreign]
+        assert await models.list_directories(tx.connection) == {"d1", "d2", "d3"}
+        await models.delete(tx, "acme", "poet")
+        assert await models.list_public(tx.connection) == [foreign]

@@ -1,0 +1,57 @@
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from appliance.config import LogSettings
+from appliance.logs import configure_logging
+
+KEY = "fw_abcdefghijkl_" + "S" * 49
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    """Put back what `configure_logging` replaces."""
+    root, access = logging.getLogger(), logging.getLogger("aiohttp.access")
+    handlers, level, is_disabled = root.handlers[:], root.level, access.disabled
+    yield
+    root.handlers[:], access.disabled = handlers, is_disabled
+    root.setLevel(level)
+
+
+def fail_with_a_key() -> None:
+    try:
+        raise ValueError(f"bad header: Bearer {KEY}")
+    except ValueError:
+        logging.getLogger("aiohttp.server").exception("request by %s", KEY)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_keys_are_blanked_in_messages_and_tracebacks(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
+    configure_logging(LogSettings(log_format=log_format))
+    fail_with_a_key()
+    written = capsys.readouterr().err
+    assert "request by fw_…" in written
+    assert "Bearer fw_…" in written
+    assert "SSSS" not in written
+
+
+def test_json_logs_are_one_object_per_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(log_format="json"))
+    fail_with_a_key()
+    logging.getLogger("appliance.test").info("two\nlines")
+    first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (first["level"], first["logger"]) == ("ERROR", "aiohttp.server")
+    assert second["message"] == "two\nlines"
+
+
+def test_the_level_is_a_setting_and_client_text_of_requests_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(log_level="warning"))
+    logging.getLogger("appliance.test").info("not this")
+    logging.getLogger("appliance.test").warning("but this")
+    logging.getLogger("aiohttp.access").error("GET /?prompt=secret")
+    written = capsys.readouterr().err
+    assert "but this" in written
+    assert "not this" not in written
+    assert "secret" not in written

@@ -1,0 +1,129 @@
+"""runtime/worker.py around an engine that counts: a request for text "N" gets N tokens, one a step.
+
+Started as `python -m tests.fakes.scripted_worker SOCKET`. "N!" is ended by the frontend at 13, as by a stop string.
+Other prompts make a part fail: `refuse` and `break` the frontend, `full` the engine's queue, `explode` its step.
+"""
+
+import sys
+import time
+from typing import NamedTuple
+
+from runtime.engine import (
+    Engine,
+    EngineStats,
+    Frontend,
+    LoadedEngine,
+    LoadRefused,
+    Rendered,
+    ReportProgress,
+    RequestRefused,
+)
+from runtime.protocol import Delta, FailureCode, Load, Loaded, Submit, TextPrompt, Usage
+from runtime.worker import run_worker
+
+
+class CountRequest(NamedTuple):
+    request_id: str
+    text: str
+
+
+class Count(NamedTuple):
+    request_id: str
+    number: int
+    is_last: bool
+
+
+class CountingEngine(Engine[CountRequest, Count]):
+    def __init__(self) -> None:
+        self._left: dict[str, int] = {}
+        self._given: dict[str, int] = {}
+        self._explodes = False
+
+    def add(self, request: CountRequest) -> None:
+        if request.text == "full":
+            raise RequestRefused(FailureCode.OVERLOADED, "no room")
+        self._explodes = self._explodes or request.text == "explode"
+        self._left[request.request_id] = 1 if self._explodes else int(request.text.rstrip("!"))
+        self._given[request.request_id] = 0
+
+    def abort(self, request_id: str, index: int | None = None) -> None:
+        self._left.pop(request_id, None)
+
+    def has_work(self) -> bool:
+        return bool(self._left)
+
+    def step(self) -> list[Count]:
+        if self._explodes:
+            raise RuntimeError("the device is broken")
+        time.sleep(0.0005)  # a model computes
+        outputs = []
+        for request_id in list(self._left):
+            self._given[request_id] += 1
+            self._left[request_id] -= 1
+            is_last = self._left[request_id] == 0
+            outputs.append(Count(request_id, self._given[request_id], is_last))
+            if is_last:
+                del self._left[request_id]
+        return outputs
+
+    def stats(self) -> EngineStats:
+        return EngineStats(num_running=len(self._left), num_waiting=0, num_free_blocks=7, num_blocks=9)
+
+
+class CountingFrontend(Frontend[CountRequest, Count]):
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        """Prompts of unfinished requests."""
+
+    def prepare(self, submit: Submit) -> CountRequest:
+        assert isinstance(submit.prompt, TextPrompt)
+        text = submit.prompt.text
+        if text == "refuse":
+            raise RequestRefused(FailureCode.INVALID, "that text is refused", "prompt")
+        if text == "break":
+            raise ZeroDivisionError
+        self._known[submit.request_id] = text
+        return CountRequest(submit.request_id, text)
+
+    def render(self, outputs: list[Count]) -> Rendered:
+        rendered = Rendered([], [], [])
+        for output in outputs:
+            if output.request_id not in self._known:
+                continue
+            is_stopped = output.number == 13 and self._known[output.request_id].endswith("!")
+            is_last = output.is_last or is_stopped
+            usage = Usage(num_prompt_tokens=1, num_cached_tokens=0, num_completion_tokens=output.number)
+            rendered.deltas.append(
+                Delta(
+                    request_id=output.request_id,
+                    text=f"{output.number} ",
+                    finish_reason="stop" if is_last else None,
+                    usage=usage if is_last else None,
+                )
+            )
+            if is_last:
+                del self._known[output.request_id]
+            if is_stopped:
+                rendered.finished.append((output.request_id, 0))
+        return rendered
+
+    def forget(self, request_id: str) -> None:
+        self._known.pop(request_id, None)
+
+    def close(self) -> None:
+        print("frontend closed", file=sys.stderr)
+
+
+def load_counting(load: Load, report: ReportProgress) -> LoadedEngine:
+    match load.model_dir:
+        case "refused":
+            raise LoadRefused("this model is refused")
+        case "broken":
+            raise ZeroDivisionError
+    report("weights", 0.5)
+    loaded = Loaded(footprint_bytes=1, num_blocks=9, block_size=1, max_context_length=99, load_ms={"weights": 1.0})
+    return LoadedEngine(CountingEngine(), CountingFrontend(), loaded)
+
+
+if __name__ == "__main__":
+    sys.exit(run_worker(sys.argv[1], load_counting))

@@ -1,0 +1,197 @@
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.info import AttentionInfo, ModelInfo
+from models.sizing import (
+    BLOCK_SIZE_MAX,
+    CPU_PROCESS_BYTES,
+    CUDA_PROCESS_BYTES,
+    activation_bytes,
+    kv_bytes_per_token,
+    num_kv_blocks,
+    replica_bytes,
+    weight_bytes,
+)
+
+
+def info(**fields: Any) -> ModelInfo:
+    return msgspec.structs.replace(QWEN_0_5B, **fields)
+
+
+# Figures of the released checkpoints.
+QWEN_0_5B = ModelInfo(
+    architecture="Qwen2ForCausalLM",
+    model_type="qwen2",
+    dtype="bfloat16",
+    num_parameters=494_032_768,
+    weight_bytes=988_065_536,
+    tied_embeddings=True,
+    vocab_size=151_936,
+    hidden_size=896,
+    intermediate_size=4864,
+    attention=AttentionInfo(num_layers=24, num_heads=14, num_kv_heads=2, head_size=64, value_head_size=64),
+    max_context_length=32_768,
+    has_chat_template=True,
+    eos_token_ids=[151_645],
+)
+LLAMA_8B = info(
+    architecture="LlamaForCausalLM",
+    num_parameters=8_030_261_248,
+    weight_bytes=16_060_522_496,
+    tied_embeddings=False,
+    vocab_size=128_256,
+    hidden_size=4096,
+    intermediate_size=14_336,
+    attention=AttentionInfo(num_layers=32, num_heads=32, num_kv_heads=8, head_size=128, value_head_size=128),
+    max_context_length=131_072,
+)
+
+MODELS = st.builds(
+    lambda layers, kv_heads, group, head_size, hidden, vocab, tied: info(
+        num_parameters=hidden * (vocab + 12 * layers * hidden),
+        tied_embeddings=tied,
+        vocab_size=vocab,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        attention=AttentionInfo(
+            num_layers=layers,
+            num_heads=kv_heads * group,
+            num_kv_heads=kv_heads,
+            head_size=head_size,
+            value_head_size=head_size,
+        ),
+    ),
+    st.integers(1, 80),
+    st.integers(1, 16),
+    st.integers(1, 8),
+    st.sampled_from([16, 64, 128]),
+    st.integers(1, 8192),
+    st.integers(1, 200_000),
+    st.booleans(),
+)
+DTYPES = st.sampled_from(["float32", "bfloat16", "float16"])
+
+
+def test_weights_are_counted_in_the_served_dtype() -> None:
+    assert weight_bytes(QWEN_0_5B, "bfloat16") == QWEN_0_5B.weight_bytes == 988_065_536
+    assert weight_bytes(QWEN_0_5B, "float32") == 1_976_131_072
+    assert weight_bytes(LLAMA_8B, "float16") == 16_060_522_496
+
+
+def test_kv_bytes_match_hand_computed_figures() -> None:
+    assert kv_bytes_per_token(QWEN_0_5B, "bfloat16") == 24 * 2 * (64 + 64) * 2 == 12_288
+    assert kv_bytes_per_token(LLAMA_8B, "bfloat16") == 32 * 8 * (128 + 128) * 2 == 131_072
+    assert kv_bytes_per_token(LLAMA_8B, "float32") == 262_144
+
+
+def test_activations_match_hand_computed_figures() -> None:
+    # 2048 tokens × (2 × 4096 + 3 × 14336) × 2 bytes, 256 rows × 128256 logits × (2 + 24) bytes.
+    assert activation_bytes(LLAMA_8B, "bfloat16", 2048, 256) == 2048 * 51_200 * 2 + 256 * 128_256 * 26
+    # A step of 16 tokens can sample 16 rows at most.
+    assert activation_bytes(LLAMA_8B, "bfloat16", 16, 256) == 16 * 51_200 * 2 + 16 * 128_256 * 26
+
+
+def test_a_replica_is_the_sum_of_its_parts() -> None:
+    num_bytes = replica_bytes(
+        LLAMA_8B,
+        "bfloat16",
+        max_context_length=8192,
+        concurrency=4,
+        max_batch_tokens=2048,
+        max_num_requests=256,
+        is_cuda=True,
+    )
+    parts = [
+        CUDA_PROCESS_BYTES,
+        16_060_522_496,
+        activation_bytes(LLAMA_8B, "bfloat16", 2048, 256),
+        4 * (8192 + BLOCK_SIZE_MAX) * 131_072,
+    ]
+    assert num_bytes == sum(parts)
+    assert 21 < num_bytes / 1024**3 < 22
+
+
+@pytest.mark.parametrize(("is_cuda", "num_copies"), [(True, 0), (False, 1)])
+def test_on_cpu_a_tied_head_is_a_second_copy(is_cuda: bool, num_copies: int) -> None:
+    def replica(model: ModelInfo) -> int:
+        return replica_bytes(
+            model,
+            "bfloat16",
+            max_context_length=1024,
+            concurrency=1,
+            max_batch_tokens=512,
+            max_num_requests=8,
+            is_cuda=is_cuda,
+        )
+
+    assert replica(QWEN_0_5B) - replica(info(tied_embeddings=False)) == num_copies * 151_936 * 896 * 2
+
+
+def test_a_budget_below_weights_and_activations_has_no_blocks() -> None:
+    def blocks(budget: int) -> int:
+        return num_kv_blocks(
+            QWEN_0_5B,
+            "bfloat16",
+            memory_budget_bytes=budget,
+            block_size=32,
+            max_batch_tokens=512,
+            max_num_requests=8,
+            is_cuda=False,
+        )
+
+    fixed = CPU_PROCESS_BYTES + 988_065_536 + 151_936 * 896 * 2 + activation_bytes(QWEN_0_5B, "bfloat16", 512, 8)
+    assert blocks(0) == 0
+    assert blocks(fixed + 32 * 12_288 - 1) == 0
+    assert blocks(fixed + 32 * 12_288) == 1
+    assert blocks(fixed + 100 * 32 * 12_288) == 100
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    model=MODELS,
+    dtype=DTYPES,
+    context=st.integers(1, 200_000),
+    concurrency=st.integers(1, 64),
+    block_size=st.integers(1, BLOCK_SIZE_MAX),
+    batch_tokens=st.integers(1, 8192),
+    num_requests=st.integers(1, 512),
+    is_cuda=st.booleans(),
+)
+def test_the_blocks_of_a_replicas_memory_hold_what_was_asked(
+    model: ModelInfo,
+    dtype: str,
+    context: int,
+    concurrency: int,
+    block_size: int,
+    batch_tokens: int,
+    num_requests: int,
+    is_cuda: bool,
+) -> None:
+    shape: dict[str, Any] = {
+        "max_batch_tokens": batch_tokens,
+        "max_num_requests": num_requests,
+        "is_cuda": is_cuda,
+    }
+    budget = replica_bytes(model, dtype, max_context_length=context, concurrency=concurrency, **shape)
+    blocks = num_kv_blocks(model, dtype, memory_budget_bytes=budget, block_size=block_size, **shape)
+    needed = concurrency * -(-context // block_size)
+    assert blocks >= needed
+    assert blocks * block_size <= concurrency * (context + BLOCK_SIZE_MAX)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(model=MODELS, dtype=DTYPES, context=st.integers(1, 100_000), concurrency=st.integers(1, 64))
+def test_more_of_anything_never_needs_less(model: ModelInfo, dtype: str, context: int, concurrency: int) -> None:
+    def replica(**more: int) -> int:
+        wanted = {"max_context_length": context, "concurrency": concurrency, "max_batch_tokens": 64} | more
+        return replica_bytes(model, dtype, **{"max_num_requests": 8, "is_cuda": False, **wanted})  # type: ignore[arg-type]
+
+    least = replica()
+    assert replica(max_context_length=context + 1) > least
+    assert replica(concurrency=concurrency + 1) > least
+    assert replica(max_batch_tokens=65) > least
+    assert replica(max_num_requests=9) > least

@@ -1,0 +1,108 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.inspection import inspect_model
+from models.sizing import BLOCK_SIZE_MAX, replica_bytes
+from runtime.engine import LoadRefused
+from runtime.llm.load import load_llm
+from runtime.llm.request import TokenOutput
+from runtime.protocol import Delta, LlmSettings, Load, SamplingParams, Submit, TextPrompt
+from tests.fakes.tiny_llm import build_tiny_model
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("llama"), "llama")
+
+
+def _load(directory: Path, **settings: Any) -> Load:
+    defaults: dict[str, Any] = {
+        "device": "cpu",
+        "dtype": "float32",
+        "memory_budget_bytes": 600 * MIB,
+        "max_context_length": 256,
+        "max_num_requests": 8,
+        "max_batch_tokens": 64,
+    }
+    return Load(
+        kind="llm",
+        model_dir=str(directory),
+        file_sha256=inspect_model(directory).file_sha256,
+        settings=LlmSettings(**defaults | settings),
+    )
+
+
+def test_a_loaded_engine_answers_and_says_what_it_holds(directory: Path) -> None:
+    progress: list[tuple[str, float]] = []
+    engine, frontend, loaded = load_llm(_load(directory), lambda stage, done: progress.append((stage, done)))
+    try:
+        sampling = SamplingParams(temperature=0)
+        submit = Submit(request_id="a", prompt=TextPrompt(text="the kettle sings"), max_tokens=5, sampling=sampling)
+        engine.add(frontend.prepare(submit))
+        deltas: list[Delta] = []
+        while engine.has_work():
+            outputs = engine.step()
+            assert all(isinstance(output, TokenOutput) for output in outputs)
+            deltas += frontend.render(outputs).deltas
+        usage = deltas[-1].usage
+        assert usage is not None
+        assert 1 <= usage.num_completion_tokens <= 5
+    finally:
+        frontend.close()
+    assert (loaded.block_size, loaded.max_context_length) == (32, 256)
+    assert loaded.num_blocks == 8 * 256 // 32 + 1, "as many as all requests could fill, and the trash block"
+    assert loaded.footprint_bytes > 100 * MIB
+    assert set(loaded.load_ms) == {"inspection", "architecture", "weights", "warm-up", "tokenizer"}
+    fractions = [done for _, done in progress]
+    assert fractions == sorted(fractions)
+    assert 0 <= fractions[0] <= fractions[-1] <= 1
+
+
+def test_a_small_budget_shortens_the_context_and_says_so(directory: Path) -> None:
+    budget = replica_bytes(
+        inspect_model(directory),
+        "float32",
+        max_context_length=0,
+        concurrency=1,
+        max_batch_tokens=64,
+        max_num_requests=8,
+        is_cuda=False,
+    )
+    _, frontend, loaded = load_llm(_load(directory, memory_budget_bytes=budget, max_context_length=512), _ignore)
+    frontend.close()
+    assert loaded.num_blocks == BLOCK_SIZE_MAX // 32 + 1
+    assert loaded.max_context_length == BLOCK_SIZE_MAX
+
+
+def test_what_cannot_be_served_is_refused_with_the_reason(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(LoadRefused, match="not one block"):
+        load_llm(_load(directory, memory_budget_bytes=MIB), _ignore)
+    with pytest.raises(LoadRefused, match="context ends at 512"):
+        load_llm(_load(directory, max_context_length=1000), _ignore)
+    with pytest.raises(LoadRefused, match="float16"):
+        load_llm(_load(directory, dtype="float16"), _ignore)
+    if not torch.cuda.is_available():
+        with pytest.raises(LoadRefused, match="no CUDA device"):
+            load_llm(_load(directory, device="cuda:0"), _ignore)
+
+
+def test_files_that_changed_since_their_import_are_refused(directory: Path, tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(directory, tmp_path / "changed"))
+    load = _load(changed)
+    with open(changed / "generation_config.json", "a") as file:
+        file.write("\n")
+    with pytest.raises(LoadRefused, match=r"not what was imported: generation_config\.json"):
+        load_llm(load, _ignore)
+    (changed / "model.safetensors").write_bytes(b"")
+    with pytest.raises(LoadRefused, match="empty"):
+        load_llm(load, _ignore)
+
+
+def _ignore(stage: str, done: float) -> None:
+    pass

@@ -1,0 +1,75 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from models.inspection import inspect_model
+from runtime.llm.checkpoint import Checkpoint
+from runtime.llm.file_embedding import FileEmbedding
+from runtime.llm.fused_layer import FusedLayer
+from runtime.llm.linear import Linear
+from runtime.llm.loader import build_skeleton, fill_skeleton, load_weights
+from tests.fakes.tiny_llm import Architecture, build_tiny_model
+
+ARCHITECTURES: list[Architecture] = ["llama", "qwen2", "qwen3", "mistral"]
+CPU = torch.device("cpu")
+
+
+def _load(directory: Path, dtype: torch.dtype, *, is_fused: bool = False) -> Any:
+    info = inspect_model(directory)
+    return load_weights(build_skeleton(directory, info), directory, info, dtype=dtype, device=CPU, is_fused=is_fused)
+
+
+def test_a_skeleton_has_real_buffers_and_takes_no_memory_for_parameters(tmp_path: Path) -> None:
+    directory = build_tiny_model(tmp_path, "llama")
+    skeleton = build_skeleton(directory, inspect_model(directory))
+    assert all(parameter.is_meta for parameter in skeleton.parameters())
+    assert not any(buffer.is_meta for buffer in skeleton.buffers())
+    assert torch.nn.Linear(2, 2).weight.device == CPU, "what building it took over is given back"
+
+
+@pytest.mark.parametrize("max_shard_size", ["1GB", "100KB"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_weight_and_buffer_is_that_of_from_pretrained(
+    architecture: Architecture, max_shard_size: str, tmp_path: Path
+) -> None:
+    directory = build_tiny_model(tmp_path, architecture, max_shard_size=max_shard_size)
+    info = inspect_model(directory)
+    ours = build_skeleton(directory, info)
+    checkpoint = Checkpoint(directory, [name for name in info.file_sha256 if name.endswith(".safetensors")])
+    fill_skeleton(ours, checkpoint, info, dtype=torch.float32, device=CPU)
+    reference = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    expected = dict(reference.state_dict()) | dict(reference.named_buffers())
+    found = dict(ours.state_dict()) | dict(ours.named_buffers())
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_weights_are_converted_to_the_served_dtype(tmp_path: Path) -> None:
+    directory = build_tiny_model(tmp_path, "qwen2", dtype="float32")
+    model = _load(directory, torch.bfloat16).model
+    reference = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16)
+    assert torch.equal(model.model.embed_tokens.weight, reference.model.embed_tokens.weight)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert {buffer.dtype for buffer in model.buffers()} == {buffer.dtype for buffer in reference.buffers()}
+
+
+def test_embeddings_stay_in_the_file_unless_they_are_converted(tmp_path: Path) -> None:
+    directory = build_tiny_model(tmp_path, "qwen2", dtype="float32")
+    assert isinstance(_load(directory, torch.float32).model.model.embed_tokens, FileEmbedding)
+    assert isinstance(_load(directory, torch.bfloat16).model.model.embed_tokens, torch.nn.Embedding)
+
+
+@pytest.mark.parametrize("is_fused", [True, False])
+def test_no_linear_of_torch_is_left_and_the_head_is_packed_first(tmp_path: Path, is_fused: bool) -> None:
+    directory = build_tiny_model(tmp_path, "mistral")
+    model, packing = _load(directory, torch.float32, is_fused=is_fused)
+    assert not any(type(module) is torch.nn.Linear for module in model.modules())
+    assert any(isinstance(module, FusedLayer) for module in model.modules()) == is_fused
+    linears = [module for module in model.modules() if isinstance(module, Linear)]
+    packed = [module for module in linears if module._packed is not None]
+    assert packed == ([model.lm_head] if model.lm_head.is_packable else [])
+    packing.advance(60.0)
+    assert not packing

@@ -1,0 +1,237 @@
+"""The worker's two threads and two queues, seen from the daemon's end of a real socket to a real process."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.protocol import (
+    FRAME_HEADER,
+    PROTOCOL_VERSION,
+    Abort,
+    Failed,
+    FailureCode,
+    FromWorker,
+    Heartbeat,
+    Hello,
+    LlmSettings,
+    Load,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    Outputs,
+    Shutdown,
+    Submit,
+    TextPrompt,
+    ToWorker,
+    decode_from_worker,
+    encode_frame,
+    frame_length,
+)
+
+DEADLINE_S = 30.0
+
+
+class DaemonEnd:
+    """The connection as the daemon has it, blocking."""
+
+    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+        self.process = process
+        self.connection = connection
+        connection.settimeout(DEADLINE_S)
+
+    def send(self, *messages: ToWorker) -> None:
+        self.connection.sendall(b"".join(map(encode_frame, messages)))
+
+    def receive(self) -> FromWorker:
+        return decode_from_worker(self._read(frame_length(self._read(FRAME_HEADER.size))))
+
+    def _read(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            piece = self.connection.recv(size - len(data))
+            if not piece:
+                raise EOFError
+            data += piece
+        return bytes(data)
+
+    def until(self, is_wanted: Callable[[FromWorker], bool]) -> list[FromWorker]:
+        """Everything but heartbeats, up to the wanted message."""
+        seen: list[FromWorker] = []
+        while not (seen and is_wanted(seen[-1])):
+            message = self.receive()
+            if not isinstance(message, Heartbeat) or is_wanted(message):
+                seen.append(message)
+        return seen
+
+    def load(self, model_dir: str = "some") -> FromWorker:
+        settings = LlmSettings(device="cpu", dtype="float32", memory_budget_bytes=1, max_context_length=1)
+        self.send(Load(kind="llm", model_dir=model_dir, file_sha256={}, settings=settings))
+        return self.until(lambda message: isinstance(message, Loaded | LoadFailed))[-1]
+
+    def text(self, request_id: str) -> str:
+        """All the text of one request, to its end."""
+        seen = self.until(lambda message: is_end(message, request_id))
+        deltas = [delta for message in seen if isinstance(message, Outputs) for delta in message.deltas]
+        return "".join(delta.text for delta in deltas if delta.request_id == request_id)
+
+    def failure(self) -> Failed:
+        message = self.until(lambda message: isinstance(message, Failed))[-1]
+        assert isinstance(message, Failed)
+        return message
+
+
+def is_end(message: FromWorker, request_id: str) -> bool:
+    return isinstance(message, Outputs) and any(
+        delta.request_id == request_id and delta.finish_reason for delta in message.deltas
+    )
+
+
+def submit(request_id: str, text: str) -> Submit:
+    return Submit(request_id=request_id, prompt=TextPrompt(text=text))
+
+
+@contextlib.contextmanager
+def started_worker(directory: Path) -> Iterator[DaemonEnd]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(directory / "socket"))
+        listener.listen(1)
+        listener.settimeout(DEADLINE_S)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.fakes.scripted_worker", str(directory / "socket")], stderr=subprocess.PIPE
+        )
+        try:
+            connection, _ = listener.accept()
+            with connection:
+                yield DaemonEnd(process, connection)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[DaemonEnd]:
+    with started_worker(tmp_path) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def loaded(daemon: DaemonEnd) -> DaemonEnd:
+    assert isinstance(daemon.load(), Loaded)
+    return daemon
+
+
+def test_it_says_hello_then_reports_the_load(daemon: DaemonEnd) -> None:
+    assert daemon.receive() == Hello(protocol=PROTOCOL_VERSION, pid=daemon.process.pid)
+    settings = LlmSettings(device="cpu", dtype="float32", memory_budget_bytes=1, max_context_length=1)
+    daemon.send(Load(kind="llm", model_dir="some", file_sha256={}, settings=settings))
+    seen = daemon.until(lambda message: isinstance(message, Loaded))
+    assert LoadProgress(stage="weights", fraction=0.5) in seen
+
+
+def test_a_refused_load_is_told_and_ends_the_process_in_order(daemon: DaemonEnd) -> None:
+    assert daemon.load("refused") == LoadFailed(code=FailureCode.INVALID, message="this model is refused")
+    assert daemon.process.wait(DEADLINE_S) == 0
+
+
+def test_a_load_that_breaks_tells_no_internals(daemon: DaemonEnd) -> None:
+    assert daemon.load("broken") == LoadFailed(code=FailureCode.INTERNAL, message="ZeroDivisionError while loading")
+    assert daemon.process.wait(DEADLINE_S) == 1
+
+
+def test_a_submit_before_the_load_is_refused_not_lost(daemon: DaemonEnd) -> None:
+    daemon.send(submit("a", "1"))
+    assert daemon.failure().code is FailureCode.OVERLOADED
+
+
+def test_requests_stream_side_by_side(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", "5"), submit("b", "3"))
+    assert loaded.text("a") == "1 2 3 4 5 "
+
+
+def test_what_the_frontend_refuses_fails_that_request_only(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", "refuse"), submit("b", "2"))
+    assert loaded.failure() == Failed(
+        request_id="a", code=FailureCode.INVALID, message="that text is refused", param="prompt"
+    )
+    assert loaded.text("b") == "1 2 "
+
+
+def test_a_bug_while_preparing_fails_that_request_only(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", "break"), submit("b", "2"))
+    assert loaded.failure().code is FailureCode.INTERNAL
+    assert loaded.text("b") == "1 2 "
+
+
+def test_what_the_engine_has_no_room_for_is_overloaded(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", "full"))
+    assert loaded.failure().code is FailureCode.OVERLOADED
+    loaded.send(submit("b", "2"))
+    assert loaded.text("b") == "1 2 "
+
+
+def test_an_abort_frees_the_engine(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", "1000000000"))
+    loaded.until(lambda message: isinstance(message, Outputs))
+    loaded.send(Abort(request_id="a"), Abort(request_id="unknown"))
+    loaded.until(lambda message: isinstance(message, Heartbeat) and not message.is_busy)
+
+
+def test_what_the_frontend_ends_the_engine_stops_computing(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", "1000000000!"))
+    assert loaded.text("a").endswith("12 13 ")
+    loaded.until(lambda message: isinstance(message, Heartbeat) and not message.is_busy)
+
+
+def test_heartbeats_tell_that_both_threads_live(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", "1000000000"))
+    beats: list[Heartbeat] = []
+    while len(beats) < 3:
+        message = loaded.receive()
+        if isinstance(message, Heartbeat) and message.is_busy:
+            beats.append(message)
+    assert beats[0].num_steps < beats[1].num_steps < beats[2].num_steps
+    assert (beats[0].num_running, beats[0].num_blocks) == (1, 9)
+
+
+def test_outputs_for_a_slow_daemon_are_merged(loaded: DaemonEnd) -> None:
+    """While the socket is full nothing is rendered, so a step's frame grows instead of their number."""
+    loaded.send(submit("a", "1000000000"))
+    largest = 0
+    deadline = time.monotonic() + DEADLINE_S
+    while largest < 100:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # this daemon is slow: that is the case under test
+        message = loaded.receive()
+        if isinstance(message, Outputs):
+            largest = max(largest, len(message.deltas))
+
+
+def test_a_broken_device_ends_the_process(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", "explode"))
+    assert loaded.process.wait(DEADLINE_S) == 1
+
+
+def test_garbage_ends_the_process(loaded: DaemonEnd) -> None:
+    loaded.connection.sendall(FRAME_HEADER.pack(3) + b"\xc1\xc1\xc1")
+    assert loaded.process.wait(DEADLINE_S) == 1
+
+
+def test_shutdown_says_everything_first_and_closes_the_frontend(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", "5"))
+    assert loaded.text("a")
+    loaded.send(Shutdown())
+    assert loaded.process.wait(DEADLINE_S) == 0
+    assert loaded.process.stderr is not None
+    assert b"frontend closed" in loaded.process.stderr.read()
+
+
+def test_it_does_not_outlive_the_daemon(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", "1000000000"))
+    loaded.connection.close()
+    assert loaded.process.wait(DEADLINE_S) == 1

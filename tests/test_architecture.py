@@ -1,0 +1,213 @@
+"""The rules of the house that a machine can check. An exception is named here, with its reason."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("appliance", "runtime", "models")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
+EVERYTHING = SOURCES + TESTS + BENCHMARKS
+
+FILE_LINES_MAX = 500
+FUNCTION_LINES_MAX = 60
+
+BANNED_FILE_NAMES = {"utils", "util", "helpers", "common", "misc", "base", "manager", "core"}
+BANNED_WORDS = re.compile(r"\b(seq_id|rid|page_table|ckpt_dir|TODO|FIXME|XXX)\b")
+SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM|CREATE\s+TABLE|PRAGMA)\b", re.S)
+SERIALISERS_THAT_RUN_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
+
+# Data without behaviour, or entry points that end-to-end tests run as processes.
+WITHOUT_OWN_TEST = {
+    "appliance/__main__.py",
+    "appliance/domain.py",
+    "appliance/errors.py",
+    "models/info.py",
+    "models/refusal.py",
+    "runtime/__main__.py",
+    "runtime/engine.py",
+}
+
+# The outermost loops: below them an exception of any kind becomes an answer, a log line or the end of a process.
+MAY_CATCH_EVERYTHING = {
+    "appliance/api/codec.py",
+    "appliance/api/errors.py",
+    "appliance/orchestrator/supervisor.py",
+    "models/conversation.py",
+    "runtime/llm/engine.py",
+    "runtime/llm/frontend.py",
+    "runtime/llm/vocabulary.py",
+    "runtime/worker.py",
+}
+
+MAY_START_PROCESSES = {
+    "appliance/orchestrator/process.py": "the only place where workers begin",
+    "models/rendering.py": "templates are strangers' programs and must be killable",
+}
+MAY_START_THREADS = {
+    "runtime/worker.py": "the socket thread",
+}
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def calls(path: Path) -> Iterator[str]:
+    """Dotted names of everything a file calls."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def strings(path: Path) -> Iterator[str]:
+    """String literals that are not docstrings."""
+    tree = ast.parse(path.read_text())
+    documentation = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node.value
+
+
+def test_files_hold_one_idea() -> None:
+    too_long = [
+        f"{relative(path)}: {lines}"
+        for path in EVERYTHING
+        if (lines := len(path.read_text().splitlines())) > FILE_LINES_MAX
+    ]
+    assert not too_long
+
+
+def test_functions_fit_a_screen() -> None:
+    too_long = [
+        f"{relative(path)}:{node.lineno} {node.name}: {node.end_lineno - node.lineno + 1}"
+        for path in EVERYTHING
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno + 1 > FUNCTION_LINES_MAX
+    ]
+    assert not too_long
+
+
+def test_no_drawer_names_and_no_banned_words() -> None:
+    drawers = [relative(path) for path in EVERYTHING if path.stem in BANNED_FILE_NAMES]
+    words = [
+        f"{relative(path)}: {match.group()}"
+        for path in EVERYTHING
+        if path != Path(__file__)
+        for match in BANNED_WORDS.finditer(path.read_text())
+    ]
+    assert not drawers
+    assert not words
+
+
+def test_modules_say_what_they_own() -> None:
+    silent = [
+        relative(path)
+        for path in SOURCES
+        if path.name != "__init__.py" and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not silent
+
+
+def test_sql_lives_in_store_only() -> None:
+    store = ROOT / "appliance" / "store"
+    elsewhere = [path for path in SOURCES if store not in path.parents]
+    assert not [relative(path) for path in elsewhere if {"aiosqlite", "sqlite3"} & set(imports(path))]
+    assert not [f"{relative(path)}: {text[:60]}" for path in elsewhere for text in strings(path) if SQL.search(text)]
+
+
+def test_environment_is_read_in_config_only() -> None:
+    readers = [
+        relative(path)
+        for path in SOURCES
+        if re.search(r"\bos\.(environ|getenv)\b", path.read_text()) and relative(path) != "appliance/config.py"
+    ]
+    assert not readers
+
+
+def test_nothing_is_unpickled() -> None:
+    assert not [relative(path) for path in EVERYTHING if SERIALISERS_THAT_RUN_CODE & set(imports(path))]
+    assert not [relative(path) for path in SOURCES if {"torch.load", "torch.save", "np.load"} & set(calls(path))]
+
+
+def test_async_stays_in_the_daemon() -> None:
+    coroutines = [
+        relative(path)
+        for path in SOURCES
+        if not relative(path).startswith("appliance/")
+        and any(isinstance(node, ast.AsyncFunctionDef) for node in ast.walk(ast.parse(path.read_text())))
+    ]
+    assert not coroutines
+
+
+def test_processes_and_threads_begin_in_named_places() -> None:
+    starts_process = re.compile(r"(create_subprocess_\w+|Popen|subprocess\.run|os\.fork|os\.posix_spawn)$")
+    for path in SOURCES:
+        for call in calls(path):
+            if starts_process.search(call):
+                assert relative(path) in MAY_START_PROCESSES, call
+            if call in {"threading.Thread", "Thread", "ThreadPoolExecutor"}:
+                assert relative(path) in MAY_START_THREADS, call
+
+
+def test_http_statuses_are_decided_in_one_file() -> None:
+    for path in SOURCES:
+        if relative(path) != "appliance/api/errors.py":
+            assert not re.search(r"\bstatus=[45]\d\d\b|\bweb\.HTTP(?!Method)\w+", path.read_text()), relative(path)
+
+
+def test_broad_handlers_are_the_outermost_loops() -> None:
+    broad = {
+        relative(path)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"})
+    }
+    assert broad <= MAY_CATCH_EVERYTHING
+
+
+def test_templates_are_rendered_in_one_place() -> None:
+    users = [relative(path) for path in SOURCES if any(name.split(".")[0] == "jinja2" for name in imports(path))]
+    assert set(users) <= {"models/conversation.py"}
+
+
+def test_tests_patch_nothing_of_ours() -> None:
+    assert not [relative(path) for path in TESTS if "unittest.mock" in set(imports(path))]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_has_its_test(package: str) -> None:
+    missing = []
+    for path in (ROOT / package).rglob("*.py"):
+        name = relative(path)
+        if path.name == "__init__.py" or name in WITHOUT_OWN_TEST:
+            continue
+        expected = ROOT / "tests" / path.relative_to(ROOT).parent / f"test_{path.stem}.py"
+        if not expected.exists():
+            missing.append(name)
+    assert not missing
+
+
+def test_readme_map_equals_the_packages() -> None:
+    readme = (ROOT / "README.md").read_text()
+    mapped = set(re.findall(r"^\| `((?:appliance|runtime|models)[\w/]*)/` \|", readme, re.M))
+    real = {relative(path.parent) for path in SOURCES if path.name != "__init__.py"}
+    assert mapped == real
