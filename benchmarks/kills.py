@@ -1,0 +1,51 @@
+"""A soak: `kill -9` of the daemon at random moments while it writes and serves. Prints one JSON line.
+
+After every kill: workers gone within 2 s, ready again within 3 s, every acknowledged row there; else it fails.
+`scripts/bench kills --kills 100`
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+
+from tests.end_to_end.daemon_process import running_daemon
+from tests.end_to_end.kills import kill_daemon_while_it_writes_and_serves, stored_keys
+from tests.end_to_end.observation import ask
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    options = parser.parse_args()
+    moments = random.Random(options.seed)
+    acknowledged: set[str] = set()
+    restart_s: list[float] = []
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as directory, running_daemon(Path(directory) / "data") as daemon:
+        for _ in range(options.kills):
+            kill = kill_daemon_while_it_writes_and_serves(daemon, moments.uniform(0.05, 3.0))
+            acknowledged |= kill.acknowledged
+            restart_s.append(kill.restart_s)
+            lost = acknowledged - stored_keys(daemon)
+            assert not lost, f"seed {options.seed}: {len(lost)} acknowledged rows are gone"
+        assert "Hearth" in ask(daemon)
+        assert "Traceback" not in daemon.log()
+    row = {
+        "benchmark": "kills",
+        "seed": options.seed,
+        "kills": options.kills,
+        "acknowledged_rows": len(acknowledged),
+        "lost_rows": 0,
+        "restart_s_median": round(sorted(restart_s)[len(restart_s) // 2], 2),
+        "restart_s_max": round(max(restart_s), 2),
+        "seconds": round(time.perf_counter() - start),
+    }
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

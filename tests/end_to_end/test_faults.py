@@ -1,0 +1,122 @@
+"""What a person with `kill -9` can do to it: workers and daemon die at the worst moments, and nothing is lost."""
+
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.end_to_end.conftest import EMBER
+from tests.end_to_end.daemon_process import DaemonProcess, running_daemon, wait_until
+from tests.end_to_end.kills import LONG_TALK, kill_daemon_while_it_writes_and_serves, stored_keys, stream_events
+from tests.end_to_end.observation import ask, metric
+
+NUM_KILLS = 4
+"""`benchmarks/kills.py` does a hundred."""
+
+
+@pytest.fixture(scope="module")
+def own_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """Not the shared one: its workers are killed here."""
+    with running_daemon(tmp_path_factory.mktemp("faults") / "data", heartbeat_timeout_s=3, crashes_max=100) as daemon:
+        ask(daemon)
+        yield daemon
+
+
+def worker(daemon: DaemonProcess) -> psutil.Process:
+    wait_until(lambda: len(daemon.workers()) == 1, 30, "one worker")
+    return daemon.workers()[0]
+
+
+@pytest.mark.parametrize("num_events", [1, 2, 12], ids=["first event", "first token", "mid-stream"])
+def test_a_stream_whose_worker_dies_ends_with_an_error_within_a_second(
+    own_daemon: DaemonProcess, num_events: int
+) -> None:
+    victim = worker(own_daemon)
+    body = {"model": EMBER, "messages": LONG_TALK, "stream": True, "temperature": 1.5, "n": 16, "max_tokens": 400}
+    events = stream_events(own_daemon, body)
+    for _ in range(num_events):
+        next(events)
+    killed_at = time.monotonic()
+    victim.kill()
+    rest = list(events)
+    assert time.monotonic() - killed_at < 1.0
+    assert isinstance(rest[-1], dict)
+    assert rest[-1]["error"]["code"] == "WORKER_LOST"
+    assert "Hearth" in ask(own_daemon), "a new worker serves without help"
+    assert worker(own_daemon).pid != victim.pid
+
+
+def test_a_worker_killed_during_prefill_gives_an_answer_not_a_hang(own_daemon: DaemonProcess) -> None:
+    victim = worker(own_daemon)
+    body = {"model": EMBER, "messages": LONG_TALK, "n": 64, "max_tokens": 400, "temperature": 1.5}
+    status: list[int] = []
+
+    def post() -> None:
+        with own_daemon.client() as client:
+            status.append(client.post("/v1/chat/completions", json=body).status_code)
+
+    caller = threading.Thread(target=post)
+    caller.start()
+    wait_until(lambda: metric(own_daemon, "hearth_generations_in_flight") > 0, 10, "the request to be in flight")
+    victim.kill()
+    caller.join(5.0)
+    assert status == [503]
+
+
+def test_an_idle_worker_that_dies_is_replaced(own_daemon: DaemonProcess) -> None:
+    victim = worker(own_daemon)
+    victim.kill()
+    wait_until(lambda: [w.pid for w in own_daemon.workers()] not in ([], [victim.pid]), 30, "a new worker")
+    assert "Hearth" in ask(own_daemon)
+
+
+def test_a_hung_worker_is_replaced(own_daemon: DaemonProcess) -> None:
+    victim = worker(own_daemon)
+    victim.send_signal(signal.SIGSTOP)
+    wait_until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE, 20, "its end")
+    assert "Hearth" in ask(own_daemon)
+
+
+def test_a_second_daemon_on_the_same_directory_is_refused_with_a_clear_line(own_daemon: DaemonProcess) -> None:
+    second = DaemonProcess(own_daemon.data_dir)
+    second.log_file = own_daemon.log_file.with_suffix(".second")
+    process = second.spawn()
+    assert process.wait(30) != 0
+    assert str(own_daemon.pid) in second.log()
+    assert "Traceback" not in second.log()
+
+
+@pytest.mark.slow
+def test_a_killed_daemon_loses_no_acknowledged_row_and_leaves_no_worker(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    with running_daemon(tmp_path / "data") as daemon:
+        acknowledged: set[str] = set()
+        for _ in range(NUM_KILLS):
+            acknowledged |= kill_daemon_while_it_writes_and_serves(daemon, moments.uniform(0.05, 3.0)).acknowledged
+            assert acknowledged <= stored_keys(daemon)
+        assert acknowledged
+        assert "Hearth" in ask(daemon)
+        assert "Traceback" not in daemon.log()
+
+
+def test_sigterm_finishes_running_answers_and_exits_zero(tmp_path: Path) -> None:
+    with running_daemon(tmp_path / "data") as daemon:
+        ask(daemon)
+        events = stream_events(daemon, {"model": EMBER, "messages": LONG_TALK, "stream": True, "temperature": 0})
+        next(events)
+        stopper: list[int] = []
+        thread = threading.Thread(target=lambda: stopper.append(daemon.stop()))
+        thread.start()
+        rest = list(events)
+        thread.join()
+        assert rest[-1] == "[DONE]"
+        assert stopper == [0]
+        assert not subprocess.run(["pgrep", "-P", str(daemon.pid)], capture_output=True).stdout
