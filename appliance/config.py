@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -59,13 +60,42 @@ class LimitSettings(Section, frozen=True, kw_only=True):
     n_max: int = 128
     prompts_max: int = 128
     """Prompts in one completions request."""
+    choices_max: int = 512
+    """Prompts times n of one request."""
     stop_max: int = 4
     stop_length_max: int = 256
+    stop_token_ids_max: int = 64
+    logit_bias_max: int = 1024
+    """Tokens that one request may bias."""
     logprobs_max: int = 5
     messages_max: int = 4096
+    tools_max: int = 128
+    """Functions that one request may offer."""
     default_max_tokens: int = 2000
     requests_in_flight_max: int = 4096
     """Over all deployments; beyond it answers 503."""
+    request_deadline_s: float = 600.0
+    """A request, from when a replica takes it, that is not finished by then is ended."""
+
+
+class ImageSettings(Section, frozen=True, kw_only=True):
+    images_max: int = 30
+    """Images in one request."""
+    image_bytes_max: int = 5 * MIB
+    """Of one image, as a file."""
+    image_request_bytes_max: int = 10 * MIB
+    """Of all images of a request together, as they came: in base64, or fetched."""
+    image_origins: list[str] = []
+    """Where images may be fetched from, e.g. https://images.example.com; none by default, so that clients send them
+    as data: URIs. A name must lead to public addresses; an address written here may be a private one."""
+    image_fetch_timeout_s: float = 5.0
+    """For one image, redirects included."""
+
+    def __post_init__(self) -> None:
+        for origin in self.image_origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
+                raise ValueError(f"image_origins: {origin!r} is not of the form https://host")
 
 
 class FleetSettings(Section, frozen=True, kw_only=True):
@@ -115,6 +145,7 @@ class Config(Section, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     identity: IdentitySettings = IdentitySettings()
     limits: LimitSettings = LimitSettings()
+    images: ImageSettings = ImageSettings()
     fleet: FleetSettings = FleetSettings()
     log: LogSettings = LogSettings()
 
@@ -187,7 +218,7 @@ def _put(raw: dict[str, Any], name: str, value: object) -> None:
 
 
 _CLIENT_VARIABLES = {"HEARTH_BASE_URL", "HEARTH_API_KEY"}
-_LIST_SETTINGS = {"worker_command", "allowed_hosts"}
+_LIST_SETTINGS = {"worker_command", "allowed_hosts", "image_origins"}
 """Given as words in the environment."""
 
 

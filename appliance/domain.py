@@ -152,6 +152,12 @@ class Deployment(Noun, frozen=True, kw_only=True):
     precision: Precision | None = None
     """None: the checkpoint's own, or the device's nearest."""
     max_context_length: int | None = None
+    draft_model: str | None = None
+    """Full name of a small model that guesses ahead for the base model."""
+    draft_token_count: int | None = None
+    """Tokens guessed ahead in one step at most."""
+    ngram_speculation_length: int | None = None
+    """Guess that what followed so many tokens before follows them again."""
     annotations: dict[str, str] = {}
     created_by: str = ""
     """User id in the same account."""

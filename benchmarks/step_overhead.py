@@ -37,9 +37,9 @@ def measure_step_overhead_ms(num_requests: int) -> float:
     durations = []
     for _ in range(NUM_STEPS):
         began_at = time.perf_counter()
-        sampled = runner.execute(batch)
+        results = runner.execute(batch)
         durations.append(time.perf_counter() - began_at)
-        for request, token in zip(requests, sampled, strict=True):
+        for request, result in zip(requests, results, strict=True):
             request.num_computed_tokens += 1
-            request.output_token_ids.append(token.token_id)
+            request.output_token_ids.append(result.tokens[0].token_id)
     return round(median(durations) * 1000, 2)

@@ -4,14 +4,19 @@ Headers only; tensor data is hashed, never interpreted.
 """
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO, NamedTuple
 
 import msgspec
 
-from models.architectures import CONFIG, DecoderConfig, expected_tensors
+from models.architectures import DecoderConfig
 from models.folder import ModelFolder
-from models.refusal import ModelRefused, RefusalReason
+from models.refusal import CONFIG, ModelRefused, RefusalReason
 from models.safetensors_header import TensorEntry, read_header
+from models.text_halves import text_name
+from models.vision import VisionHalf
+from models.vision_tensors import IGNORED_TENSORS, canonical_name
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -23,9 +28,6 @@ _INDEX_BYTES_MAX = 64 * 1024 * 1024
 _INDEX_VALUES_MAX = 1_000_000
 _COMPARE_BYTES = 4 * 1024 * 1024
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.safetensors")
-_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
-# Old checkpoints stored what can be computed; leaving it out changes nothing.
-_HARMLESS_EXTRA = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
 class StoredTensor(NamedTuple):
@@ -39,11 +41,18 @@ class Checkpoint(NamedTuple):
     warnings: list[str]
 
 
-def read_checkpoint(folder: ModelFolder, files: list[str], config: DecoderConfig) -> Checkpoint:
+def read_checkpoint(
+    folder: ModelFolder, files: list[str], config: DecoderConfig, vision: VisionHalf | None = None
+) -> Checkpoint:
     """Check every header and hash every file; raises ModelRefused unless exactly the expected tensors are there."""
     stored = _read_shards(folder, files)
+    if vision is not None:
+        config = _with_vision(config, vision)
+        stored = _renamed(stored, partial(canonical_name, vision.info.encoder))
+    else:
+        stored = _renamed(stored, text_name)
     warnings = _drop_repeated_head(folder, config, stored) + _drop_extra(config, stored)
-    for name, shape in expected_tensors(config).items():
+    for name, shape in config.tensors.items():
         if name not in stored:
             message = f"{config.name} needs the tensor {name!r}, which is missing"
             raise ModelRefused(
@@ -75,6 +84,26 @@ def _read_shards(folder: ModelFolder, files: list[str]) -> dict[str, StoredTenso
     return stored
 
 
+def _with_vision(config: DecoderConfig, vision: VisionHalf) -> DecoderConfig:
+    """Both halves as one architecture."""
+    return config._replace(
+        name=vision.architecture,
+        tensors=config.tensors | vision.tensors,
+        ignored_tensors=f"{config.ignored_tensors}|{IGNORED_TENSORS}",
+    )
+
+
+def _renamed(stored: dict[str, StoredTensor], rename: Callable[[str], str]) -> dict[str, StoredTensor]:
+    renamed: dict[str, StoredTensor] = {}
+    for name, tensor in stored.items():
+        canonical = rename(name)
+        if canonical in renamed:
+            message = f"tensor {name[:200]!r} is there twice, under an old and a new name"
+            raise ModelRefused(RefusalReason.DUPLICATE_TENSOR, message, tensor.file)
+        renamed[canonical] = tensor
+    return renamed
+
+
 def _read_weight_map(folder: ModelFolder, files: list[str]) -> dict[str, str]:
     if WEIGHTS in files:
         message = f"stands beside {WEIGHTS}: it is not clear which of the two is the model"
@@ -103,13 +132,13 @@ def _check_weight_map(weight_map: dict[str, str], stored: dict[str, StoredTensor
 
 def _drop_repeated_head(folder: ModelFolder, config: DecoderConfig, stored: dict[str, StoredTensor]) -> list[str]:
     """A head stored beside tied embeddings must be the same bytes; otherwise one of the two statements is wrong."""
-    if not config.tied_embeddings or _HEAD not in stored:
+    if not config.tied_embeddings or config.head not in stored:
         return []
-    head, embedding = stored.pop(_HEAD), stored.get(_EMBEDDING)
+    head, embedding = stored.pop(config.head), stored.get(config.embedding)
     if embedding is None or not _is_same_tensor(folder, head, embedding):
-        message = f"{_HEAD} differs from the embedding although {CONFIG} ties the two"
+        message = f"{config.head} differs from the embedding although {CONFIG} ties the two"
         raise ModelRefused(RefusalReason.UNEXPECTED_TENSOR, message, head.file)
-    return [f"{head.file}: {_HEAD} repeats the tied embedding and is ignored"]
+    return [f"{head.file}: {config.head} repeats the tied embedding and is ignored"]
 
 
 def _is_same_tensor(folder: ModelFolder, one: StoredTensor, other: StoredTensor) -> bool:
@@ -130,10 +159,11 @@ def _has_same_bytes(one: BinaryIO, other: BinaryIO, size_bytes: int) -> bool:
 
 
 def _drop_extra(config: DecoderConfig, stored: dict[str, StoredTensor]) -> list[str]:
-    extra = sorted(stored.keys() - expected_tensors(config).keys())
+    extra = sorted(stored.keys() - config.tensors.keys())
     for name in extra:
-        if not _HARMLESS_EXTRA.fullmatch(name):
+        if not re.fullmatch(config.ignored_tensors, name):
             message = f"tensor {name[:200]!r} is no part of {config.name} as {CONFIG} describes it"
             raise ModelRefused(RefusalReason.UNEXPECTED_TENSOR, message, stored[name].file)
         del stored[name]
-    return ["stored rotary frequencies (rotary_emb.inv_freq) are ignored, they are computed"] if extra else []
+    more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
+    return [f"{extra[0]}{more}: tensors that are computed or not served are ignored"] if extra else []

@@ -5,6 +5,7 @@ messages, and stops at an output limit. Time and memory are not limited here but
 a process that can be killed. Requests never bring templates of their own.
 """
 
+import functools
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,12 +14,15 @@ from typing import Any, NoReturn
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 import jinja2.utils
+import msgspec
 from jinja2.exceptions import SecurityError
 
+from models.described_tools import describe_tools
 from models.folder import ModelFolder
 from models.refusal import ModelRefused
 from models.tokenizer_files import TEMPLATE_BYTES_MAX, read_conversation_files
@@ -26,9 +30,21 @@ from models.tokenizer_files import TEMPLATE_BYTES_MAX, read_conversation_files
 OUTPUT_CHARACTERS_MAX = 4 * 1024 * 1024
 MESSAGE_CHARACTERS_MAX = 500
 
+_PROBE = "probe of a chat template"
+
 
 class TemplateError(Exception):
     """The template refused the messages, or is broken. The message may be shown to the client."""
+
+
+class Conversation(msgspec.Struct, frozen=True, array_like=True):
+    """All that a template may be asked to render."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] = []
+    """As OpenAI writes them: `{"type": "function", "function": {…}}`."""
+    settings: dict[str, bool | int | str] = {}
+    """Values for variables of the template; those that it does not have are left out."""
 
 
 class ChatTemplate:
@@ -38,28 +54,70 @@ class ChatTemplate:
         if len(source.encode("utf-8", "surrogatepass")) > TEMPLATE_BYTES_MAX:
             raise TemplateError(f"the chat template is larger than {TEMPLATE_BYTES_MAX} bytes")
         self._special_tokens = special_tokens
+        self._knows_tools = "tool" in source
+        self._may_want_parts = "image" in source
         try:
-            self._template = _environment().from_string(source)
+            environment = _environment()
+            self._template = environment.from_string(source)
+            self._variables = jinja2.meta.find_undeclared_variables(environment.parse(source))
         except Exception as error:  # whatever a compiler can be driven to: nesting, memory, Python's own limits
             raise _template_error(error) from error
 
-    def render(self, messages: list[dict[str, object]], *, add_generation_prompt: bool = True) -> str:
-        """The prompt for these messages; raises TemplateError with the template's own words where it has some."""
+    def render(self, conversation: Conversation, *, add_generation_prompt: bool = True) -> str:
+        """The prompt for this conversation; raises TemplateError with the template's own words where it has some."""
+        messages, tools = conversation.messages, conversation.tools
         # A null is left out: templates ask whether a key is there, and would print `None` for one that is.
-        stated = [{key: value for key, value in message.items() if value is not None} for message in messages]
-        pieces = self._template.generate(
+        messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
+        if not self._knows_tools:
+            messages, tools = describe_tools(messages, tools), []
+        settings = {name: value for name, value in conversation.settings.items() if name in self._variables}
+        return self._write(self._shaped(messages), tools, settings, add_generation_prompt)
+
+    def _write(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]],
+        settings: dict[str, Any],
+        add_generation_prompt: bool,
+    ) -> str:
+        variables = {
+            **settings,
             **self._special_tokens,
-            messages=stated,
-            tools=None,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-        )
+            "messages": messages,
+            "tools": tools or None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+        }
         try:
-            return "".join(_limited(pieces))
+            return "".join(_limited(self._template.generate(variables)))
         except TemplateError:
             raise
         except Exception as error:  # a template is a program and may raise anything that Python can
             raise _template_error(error) from error
+
+    def _shaped(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Contents as this template wants them: texts, or lists of parts. Images are always parts."""
+        shaped = []
+        for message in messages:
+            content = message.get("content")
+            if isinstance(content, str) and self._wants_parts:
+                message = {**message, "content": [{"type": "text", "text": content}]}
+            elif isinstance(content, list) and all(part.get("type") == "text" for part in content):
+                text = "".join(part["text"] for part in content)
+                message = {**message, "content": [{"type": "text", "text": text}] if self._wants_parts else text}
+            shaped.append(message)
+        return shaped
+
+    @functools.cached_property
+    def _wants_parts(self) -> bool:
+        """Whether it loses a text and finds it in a part: nothing but trying tells."""
+        return self._may_want_parts and not self._shows(_PROBE) and self._shows([{"type": "text", "text": _PROBE}])
+
+    def _shows(self, content: object) -> bool:
+        try:
+            return _PROBE in self._write([{"role": "user", "content": content}], [], {}, True)
+        except TemplateError:
+            return False
 
 
 def load_chat_template(directory: Path) -> ChatTemplate | None:

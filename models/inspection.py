@@ -11,16 +11,20 @@ from typing import Annotated, Any
 
 import msgspec
 
-from models.architectures import CONFIG, DecoderConfig, listed_token_ids, read_decoder_config
+from models.architectures import DecoderConfig, listed_token_ids, read_decoder_config
 from models.checkpoint import DTYPES, StoredTensor, read_checkpoint
 from models.folder import ModelFolder
 from models.info import AttentionInfo, ModelInfo
-from models.refusal import ModelRefused, RefusalReason
+from models.refusal import CONFIG, ModelRefused, RefusalReason
+from models.text_halves import IGNORED_TENSORS, has_unserved_half
 from models.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG, count_token_ids, read_conversation_files
+from models.vision import VisionHalf, read_vision, text_config
 
 __all__ = ["ModelRefused", "RefusalReason", "inspect_model"]
 
 GENERATION_CONFIG = "generation_config.json"
+SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty")
+"""What of it becomes a model's default sampling."""
 
 _CONFIG_BYTES_MAX = 4 * 1024 * 1024
 _CONFIG_VALUES_MAX = 100_000
@@ -33,7 +37,8 @@ class _GenerationConfig(msgspec.Struct, frozen=True):
     top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     top_k: Annotated[int, msgspec.Meta(ge=0, le=2**31)] | None = None
     min_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    repetition_penalty: float | None = None
+    typical_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
 
 
 def inspect_model(directory: Path, known_sha256: Mapping[str, str] = {}) -> ModelInfo:
@@ -45,25 +50,32 @@ def inspect_model(directory: Path, known_sha256: Mapping[str, str] = {}) -> Mode
         files, folders = folder.list_entries()
         _refuse_pickles(files)
         raw_config = _read_config(folder, CONFIG)
-        config = read_decoder_config(raw_config)
+        config = read_decoder_config(text_config(raw_config))
+        if has_unserved_half(raw_config):
+            config = config._replace(ignored_tensors=f"{config.ignored_tensors}|{IGNORED_TENSORS}")
+        vision = read_vision(
+            folder, files, raw_config, vocab_size=config.vocab_size, text_hidden_size=config.hidden_size
+        )
         generation = _read_generation_config(folder, files)
         conversation = read_conversation_files(folder, files)
         eos_token_ids = listed_token_ids(generation.eos_token_id) or config.eos_token_ids
         _check_token_ids(config, count_token_ids(folder, files), eos_token_ids)
-        checkpoint = read_checkpoint(folder, files, config)
+        checkpoint = read_checkpoint(folder, files, config, vision)
 
         warnings = list(checkpoint.warnings)
+        if has_unserved_half(raw_config):
+            warnings.append(f"{CONFIG}: only the text half of this model is served, it cannot be sent images")
         remote_code = {CONFIG: "auto_map" in raw_config, TOKENIZER_CONFIG: conversation.names_remote_code}
         warnings += [
             f"{name}: auto_map names remote code, which is never run" for name in remote_code if remote_code[name]
         ]
+        warnings += conversation.warnings
         warnings += _name_ignored([name for name in files if name not in folder.sha256], folders)
-        if generation.repetition_penalty not in {None, 1.0}:
-            warnings.append(f"{GENERATION_CONFIG}: repetition_penalty is not applied")
         if not eos_token_ids:
             warnings.append(f"{CONFIG}: names no end-of-sequence token; answers end only at their length limit")
         return _summarise(
             config,
+            vision,
             checkpoint.tensors,
             has_chat_template=bool(conversation.template),
             eos_token_ids=eos_token_ids,
@@ -94,7 +106,7 @@ def _read_generation_config(folder: ModelFolder, files: list[str]) -> _Generatio
 
 
 def _default_sampling(generation: _GenerationConfig) -> dict[str, float]:
-    stated = {name: getattr(generation, name) for name in ("temperature", "top_p", "top_k", "min_p")}
+    stated = {name: getattr(generation, name) for name in SAMPLING_DEFAULTS}
     return {name: float(value) for name, value in stated.items() if value is not None}
 
 
@@ -125,6 +137,7 @@ def _listed(names: list[str]) -> str:
 
 def _summarise(
     config: DecoderConfig,
+    vision: VisionHalf | None,
     tensors: dict[str, StoredTensor],
     *,
     has_chat_template: bool,
@@ -137,8 +150,8 @@ def _summarise(
     for _, entry in tensors.values():
         bytes_by_dtype[entry.dtype] += entry.size_bytes
     return ModelInfo(
-        architecture=config.name,
-        model_type=config.architecture.model_type,
+        architecture=config.name if vision is None else vision.architecture,
+        model_type=config.model_type if vision is None else vision.model_type,
         dtype=DTYPES[max(bytes_by_dtype, key=lambda dtype: bytes_by_dtype[dtype])],
         num_parameters=sum(math.prod(entry.shape) for _, entry in tensors.values()),
         weight_bytes=sum(bytes_by_dtype.values()),
@@ -151,13 +164,15 @@ def _summarise(
             num_heads=config.num_heads,
             num_kv_heads=config.num_kv_heads,
             head_size=config.head_size,
-            value_head_size=config.head_size,
+            value_head_size=config.value_head_size,
             sliding_window=config.sliding_window,
+            full_attention_layers=config.full_attention_layers,
         ),
         max_context_length=config.max_context_length,
         has_chat_template=has_chat_template,
         eos_token_ids=eos_token_ids,
         default_sampling=default_sampling,
+        vision=None if vision is None else vision.info,
         warnings=warnings,
         file_sha256=file_sha256,
     )

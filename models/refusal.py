@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+CONFIG = "config.json"
+
 
 class RefusalReason(StrEnum):
     UNREADABLE = "unreadable"
@@ -34,3 +36,8 @@ class ModelRefused(Exception):
         self.message = f"{file}: {message}" if file else message
         self.file = file
         super().__init__(self.message)
+
+
+def invalid_config(message: str) -> ModelRefused:
+    """For what config.json says that makes no sense."""
+    return ModelRefused(RefusalReason.INVALID_CONFIG, message, CONFIG)

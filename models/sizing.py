@@ -5,11 +5,18 @@ load replaces them. All sizes are bytes, `dtype` is the one served: float32, bfl
 """
 
 from models.info import ModelInfo
+from models.vision import max_image_patches
 
 MIB = 1024 * 1024
 
 BLOCK_SIZE_MAX = 256
 """Tokens. A request's last KV block is half empty on average; memory is planned for blocks of up to this size."""
+
+LOGIT_ROWS_MIN = 32
+"""A step may compute logits at so many positions, however few requests there are: one request's draft is verified."""
+
+IMAGES_KEPT = 64
+IMAGE_CACHE_BYTES_MAX = 256 * MIB
 
 CPU_PROCESS_BYTES = 512 * MIB
 """Interpreter, torch, tokenizer and oneDNN scratch of one worker."""
@@ -39,14 +46,34 @@ def activation_bytes(info: ModelInfo, dtype: str, max_batch_tokens: int, max_num
 
     tokens × (2 × hidden + max(attention, MLP)) × bytes(dtype), where
     attention = query + key + value + output and MLP = 3 × intermediate (gate, up, their product), elements per token;
-    plus rows × vocabulary × (bytes(dtype) + 24) for logits and sampling, where rows ≤ min(requests, tokens).
+    plus rows × vocabulary × (bytes(dtype) + 24) for logits and sampling, where rows ≤ min(max(requests, 32), tokens).
     """
     shape, itemsize = info.attention, _DTYPE_BYTES[dtype]
     attention = (shape.num_heads + shape.num_kv_heads) * (shape.head_size + shape.value_head_size)
     per_token = 2 * info.hidden_size + max(attention, 3 * info.intermediate_size)
-    num_rows = min(max_num_requests, max_batch_tokens)
+    num_rows = min(max(max_num_requests, LOGIT_ROWS_MIN), max_batch_tokens)
     sampling = num_rows * info.vocab_size * (itemsize + _SAMPLING_BYTES_PER_LOGIT)
     return max_batch_tokens * per_token * itemsize + sampling
+
+
+def encoder_bytes(info: ModelInfo, dtype: str) -> int:
+    """What an image encoder holds beside its weights: one image's activations, and the outputs that are kept.
+
+    patches × (8 × hidden + 2 × intermediate) × 4, attention's rotation being in float32; plus the outputs' memory.
+    """
+    if info.vision is None:
+        return 0
+    per_patch = 8 * info.vision.hidden_size + 2 * info.vision.intermediate_size
+    return max_image_patches(info.vision) * per_patch * 4 + image_cache_bytes(info, dtype)
+
+
+def image_cache_bytes(info: ModelInfo, dtype: str) -> int:
+    """For the outputs of a vision-language model's encoder: of so many of the largest images, within a limit."""
+    if info.vision is None:
+        return 0
+    num_tokens = -(-max_image_patches(info.vision) // info.vision.merge_size**2)
+    one_image = num_tokens * info.hidden_size * _DTYPE_BYTES[dtype]
+    return max(one_image, min(IMAGES_KEPT * one_image, IMAGE_CACHE_BYTES_MAX))
 
 
 def replica_bytes(
@@ -58,14 +85,17 @@ def replica_bytes(
     max_batch_tokens: int,
     max_num_requests: int,
     is_cuda: bool,
+    draft: ModelInfo | None = None,
 ) -> int:
     """What one worker takes to hold `concurrency` requests of full context at once.
 
-    process + resident weights + activations + concurrency × (context + BLOCK_SIZE_MAX) × kv_bytes_per_token
+    process + resident weights + activations + concurrency × (context + BLOCK_SIZE_MAX) × kv_bytes_per_token, all but
+    the process for the draft model too.
     """
     num_tokens = concurrency * (max_context_length + BLOCK_SIZE_MAX)
-    fixed = _fixed_bytes(info, dtype, max_batch_tokens, max_num_requests, is_cuda=is_cuda)
-    return fixed + num_tokens * kv_bytes_per_token(info, dtype)
+    models = [info] if draft is None else [info, draft]
+    fixed = _fixed_bytes(models, dtype, max_batch_tokens, max_num_requests, is_cuda=is_cuda)
+    return fixed + num_tokens * sum(kv_bytes_per_token(model, dtype) for model in models)
 
 
 def num_kv_blocks(
@@ -77,20 +107,32 @@ def num_kv_blocks(
     max_batch_tokens: int,
     max_num_requests: int,
     is_cuda: bool,
+    draft: ModelInfo | None = None,
 ) -> int:
     """How many KV blocks fit a budget; the inverse of `replica_bytes`. 0 when the rest alone exceeds it.
 
     With the budget that `replica_bytes` gives, `concurrency` requests of full context fit, for any block size up to
     BLOCK_SIZE_MAX: each needs ceil(context / block_size) ≤ (context + BLOCK_SIZE_MAX) / block_size blocks.
     """
-    fixed = _fixed_bytes(info, dtype, max_batch_tokens, max_num_requests, is_cuda=is_cuda)
-    return max(0, memory_budget_bytes - fixed) // (block_size * kv_bytes_per_token(info, dtype))
+    models = [info] if draft is None else [info, draft]
+    fixed = _fixed_bytes(models, dtype, max_batch_tokens, max_num_requests, is_cuda=is_cuda)
+    block_bytes = block_size * sum(kv_bytes_per_token(model, dtype) for model in models)
+    return max(0, memory_budget_bytes - fixed) // block_bytes
 
 
-def _fixed_bytes(info: ModelInfo, dtype: str, max_batch_tokens: int, max_num_requests: int, *, is_cuda: bool) -> int:
+def _fixed_bytes(
+    models: list[ModelInfo], dtype: str, max_batch_tokens: int, max_num_requests: int, *, is_cuda: bool
+) -> int:
     process = CUDA_PROCESS_BYTES if is_cuda else CPU_PROCESS_BYTES
+    return process + sum(
+        _model_bytes(model, dtype, max_batch_tokens, max_num_requests, is_cuda=is_cuda) for model in models
+    )
+
+
+def _model_bytes(info: ModelInfo, dtype: str, max_batch_tokens: int, max_num_requests: int, *, is_cuda: bool) -> int:
     resident = weight_bytes(info, dtype)
     if info.tied_embeddings and not is_cuda:
         # On CPU the head is a prepacked copy, while the embedding it is tied to stays for lookups.
         resident += info.vocab_size * info.hidden_size * _DTYPE_BYTES[dtype]
-    return process + resident + activation_bytes(info, dtype, max_batch_tokens, max_num_requests)
+    activations = activation_bytes(info, dtype, max_batch_tokens, max_num_requests) + encoder_bytes(info, dtype)
+    return resident + activations

@@ -5,8 +5,11 @@ Nothing is built or compiled here: building the tokenizer is the worker's work, 
 
 from typing import Any, NamedTuple
 
+from models.fireworks_json import read_fireworks_json
 from models.folder import ModelFolder
+from models.reasoning_parsers.dialects import detect_reasoning_parser
 from models.refusal import ModelRefused, RefusalReason
+from models.tool_parsers.dialects import detect_tool_parser
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -22,6 +25,11 @@ class ConversationFiles(NamedTuple):
     template: str | None
     special_tokens: dict[str, str]
     names_remote_code: bool
+    tool_parser: str
+    """A name out of `tool_parsers/dialects.py`: the operator's word, or what the template shows."""
+    reasoning_parser: str
+    """Likewise out of `reasoning_parsers/dialects.py`."""
+    warnings: list[str]
 
 
 def count_token_ids(folder: ModelFolder, files: list[str]) -> int:
@@ -38,14 +46,26 @@ def count_token_ids(folder: ModelFolder, files: list[str]) -> int:
 
 
 def read_conversation_files(folder: ModelFolder, files: list[str]) -> ConversationFiles:
-    """Template and special tokens; both may be absent. A template file wins over one inside the tokenizer's config."""
+    """Template and special tokens; both may be absent.
+
+    A template in `fireworks.json` wins over one in a file of its own, and that over one in the tokenizer's config.
+    """
     config: dict[str, Any] = {}
     if TOKENIZER_CONFIG in files:
         config = folder.read_json(TOKENIZER_CONFIG, bytes_max=16 * _MIB, values_max=1_000_000)
     template = _configured_template(config.get("chat_template"))
     if CHAT_TEMPLATE in files:
         template = _decode_template(folder.read(CHAT_TEMPLATE, bytes_max=TEMPLATE_BYTES_MAX))
-    return ConversationFiles(template, _special_tokens(config), "auto_map" in config)
+    stated = read_fireworks_json(folder, files, template_bytes_max=TEMPLATE_BYTES_MAX)
+    template = stated.template or template
+    return ConversationFiles(
+        template,
+        _special_tokens(config),
+        names_remote_code="auto_map" in config,
+        tool_parser=stated.tool_parser or detect_tool_parser(template or ""),
+        reasoning_parser=stated.reasoning_parser or detect_reasoning_parser(template or ""),
+        warnings=stated.warnings,
+    )
 
 
 def _vocabulary_ids(model: object) -> list[Any]:

@@ -7,6 +7,7 @@ Nothing is shared between the two but the two queues in `worker.py`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Generic, NamedTuple, TypeVar, assert_never
 
 from runtime.protocol import Delta, Failed, FailureCode, Load, Loaded, Submit
@@ -20,11 +21,22 @@ ReportProgress = Callable[[str, float], None]
 class RequestRefused(Exception):
     """A request this engine cannot serve; ends that request only."""
 
-    def __init__(self, code: FailureCode, message: str, param: str | None = None) -> None:
+    def __init__(
+        self, code: FailureCode, message: str, param: str | None = None, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class Postponed(Exception):
+    """A request that waits for work done elsewhere: prepare it again when `ready` is done."""
+
+    def __init__(self, ready: Future[Any]) -> None:
+        super().__init__("not ready yet")
+        self.ready = ready
 
 
 class EngineStats(NamedTuple):
@@ -70,7 +82,7 @@ class Frontend(ABC, Generic[RequestT, OutputT]):
 
     @abstractmethod
     def prepare(self, submit: Submit) -> RequestT:
-        """Template, tokenise, validate; raises RequestRefused."""
+        """Template, tokenise, validate; raises RequestRefused, or Postponed with nothing done."""
 
     @abstractmethod
     def render(self, outputs: list[OutputT]) -> Rendered:

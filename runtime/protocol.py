@@ -7,7 +7,7 @@ the last case is `assert_never`.
 
 from enum import StrEnum
 from struct import Struct
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,6 +25,7 @@ class FailureCode(StrEnum):
 
     INVALID = "invalid"
     NOT_FOUND = "not_found"
+    RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
     INTERNAL = "internal"
 
@@ -40,6 +41,23 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 # ---- daemon → worker
 
 
+class DraftModel(Value, frozen=True, kw_only=True):
+    """A second, small model with the same vocabulary, whose guesses the first one verifies."""
+
+    model_dir: str
+    file_sha256: dict[str, str]
+
+
+class Speculation(Value, frozen=True, kw_only=True):
+    """Who guesses tokens ahead for every request, beside each request's own prediction."""
+
+    num_draft_tokens: int = 0
+    """Guessed in one step at most; 0: the speculator's own choice."""
+    ngram_length: int = 0
+    """Guess that what followed so many tokens before follows them again; 0: do not."""
+    draft_model: DraftModel | None = None
+
+
 class LlmSettings(Value, frozen=True, kw_only=True):
     """All that a language-model engine may decide on; the daemon computes it from deployment and placement."""
 
@@ -51,8 +69,10 @@ class LlmSettings(Value, frozen=True, kw_only=True):
     max_context_length: int
     max_num_requests: int = 256
     """Requests computed in one step at most."""
-    max_num_waiting: int = 1024
-    """Requests beyond this are refused as overloaded."""
+    max_num_waiting: int = 2048
+    """Requests beyond this are refused as overloaded, beyond half of it of one tenant as rate-limited."""
+    max_num_waiting_tokens: int = 2**21
+    """Likewise of their prompts' tokens."""
     max_batch_tokens: int = 2048
     """Token budget of one step; longer prompts are prefilled in chunks."""
     block_size: int = 32
@@ -60,6 +80,7 @@ class LlmSettings(Value, frozen=True, kw_only=True):
     enable_prefix_cache: bool = True
     num_threads: int = 0
     """CPU threads for the engine; 0 lets torch decide."""
+    speculation: Speculation = Speculation()
 
 
 class Load(Message, frozen=True, kw_only=True):
@@ -83,24 +104,85 @@ class ToolCall(Value, frozen=True, kw_only=True):
     function: ToolCallFunction
 
 
+class TextPart(Value, frozen=True, kw_only=True, tag="text"):
+    text: str
+
+
+class ImagePart(Value, frozen=True, kw_only=True, tag="image"):
+    data: bytes
+    """An image file as the client sent it, no larger than the daemon allows; decoded in a killable process only."""
+
+
 class ChatMessage(Value, frozen=True, kw_only=True):
     role: Literal["system", "user", "assistant", "tool"]
-    content: str | None = None
+    content: str | list[TextPart | ImagePart] | None = None
     name: str | None = None
     tool_calls: list[ToolCall] = []
     tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    """What the assistant thought before it said `content`."""
+
+
+class Tool(Value, frozen=True, kw_only=True):
+    """A function that the model may ask the client to call."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """JSON schema of its arguments; None: an empty object."""
+    is_strict: bool = False
+
+
+class ToolChoice(Value, frozen=True, kw_only=True):
+    mode: Literal["auto", "none", "required"] = "auto"
+    name: str | None = None
+    """With `required`: this function and no other."""
+    is_parallel: bool = True
+    """Whether one answer may hold several calls."""
+
+
+class Reasoning(Value, frozen=True, kw_only=True):
+    """How much the model may think before it answers; None everywhere: as its template has it."""
+
+    effort: Literal["none", "low", "medium", "high"] | None = None
+    budget_tokens: int | None = None
+    """Thinking is ended after so many tokens."""
+    history: Literal["disabled", "interleaved", "preserved"] | None = None
+    """Which turns' earlier thoughts the prompt shows: none, those since the last user turn, all."""
 
 
 class ChatPrompt(Value, frozen=True, kw_only=True, tag=True):
     messages: list[ChatMessage]
+    tools: list[Tool] = []
+    tool_choice: ToolChoice = ToolChoice()
+    reasoning: Reasoning = Reasoning()
+    max_tokens: int | None = None
+    """The oldest turns that are no system messages are dropped until the prompt is no longer than this."""
+    is_plain_text: bool = False
+    """Special tokens' names inside the messages are text like any other."""
 
 
 class TextPrompt(Value, frozen=True, kw_only=True, tag=True):
     text: str
+    images: list[bytes] = []
+    """Image files, one for each image marker in the text."""
 
 
 class TokenPrompt(Value, frozen=True, kw_only=True, tag=True):
     token_ids: list[int]
+
+
+class JsonConstraint(Value, frozen=True, kw_only=True, tag=True):
+    """The answer is a JSON value that this schema allows."""
+
+    schema: str
+    """JSON text, prepared by `models/json_schema.py`."""
+
+
+class GrammarConstraint(Value, frozen=True, kw_only=True, tag=True):
+    """The answer is a sentence of this grammar, beginning at its rule `root`."""
+
+    gbnf: str
 
 
 class SamplingParams(Value, frozen=True, kw_only=True):
@@ -111,6 +193,18 @@ class SamplingParams(Value, frozen=True, kw_only=True):
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
+    typical_p: float = 1.0
+    frequency_penalty: float = 0.0
+    """Subtracted for each time a token stands in the output."""
+    presence_penalty: float = 0.0
+    """Subtracted once if a token stands in the output."""
+    repetition_penalty: float = 1.0
+    """A token of prompt or output has its logit divided by this if positive, multiplied if negative."""
+    mirostat_target: float | None = None
+    """Surprise in bits, the logarithm of the perplexity, to steer to by mirostat 2.0; None: off."""
+    mirostat_lr: float = 0.1
+    logit_bias: dict[int, float] = {}
+    """Added to the logits of these token ids."""
     seed: int | None = None
     """None: the worker draws one. Choice i of a request uses a stream of its own."""
 
@@ -124,11 +218,29 @@ class Submit(Message, frozen=True, kw_only=True):
     num_choices: int = 1
     max_tokens: int | None = None
     """Lowered to what fits the context; None: as much as fits."""
+    is_overflow_refused: bool = False
+    """Refuse a `max_tokens` that does not fit the context instead of lowering it."""
     stop: list[str] = []
+    stop_token_ids: list[int] = []
+    ignore_eos: bool = False
     num_logprobs: int | None = None
     """None: no logprobs; k: the chosen token's and the k most likely ones'."""
+    num_echoed_tokens: int | None = None
+    """So many of the prompt's last tokens are given back ahead of each choice, with their logprobs if any are asked
+    for; None: none, a number beyond the prompt's length: all."""
+    shows_prompt: bool = False
+    """Send `Delta.prompt` with the first delta."""
+    constraint: JsonConstraint | GrammarConstraint | None = None
+    prediction: str | list[int] = ""
+    """What the client expects as answer, in text or tokens: a hint for speculation, without effect on the result."""
     cache_namespace: str = ""
     """Prefix-cache blocks are shared only inside one namespace; the daemon derives it from the account."""
+    cache_max_tokens: int | None = None
+    """Prompt tokens that may be taken from the prefix cache at most; None: any number."""
+    tenant: str = ""
+    """Computing time is shared fairly between tenants; the daemon derives it from the account."""
+    sent_at: float = 0.0
+    """The daemon's `time.monotonic()`, a clock that the processes of one machine share; 0: not said."""
 
 
 class Abort(Message, frozen=True, kw_only=True):
@@ -181,11 +293,12 @@ class TopLogprob(Value, frozen=True, kw_only=True, array_like=True):
 
 
 class TokenLogprob(Value, frozen=True, kw_only=True, array_like=True):
-    """One generated token; `logprob` is of the raw distribution, before any sampling rule."""
+    """One generated or echoed token; `logprob` is of the raw distribution, before any sampling rule."""
 
     token_id: int
     token: bytes
-    logprob: float
+    logprob: float | None
+    """None for the first token of a prompt, which nothing predicts."""
     top: list[TopLogprob] = []
 
 
@@ -193,6 +306,44 @@ class Usage(Value, frozen=True, kw_only=True, array_like=True):
     num_prompt_tokens: int
     num_cached_tokens: int
     num_completion_tokens: int
+    num_reasoning_tokens: int = 0
+    """Of the completion."""
+
+
+class Performance(Value, frozen=True, kw_only=True, array_like=True):
+    """How the worker spent its time on one choice, in seconds, and what speculation brought."""
+
+    tokenizer_queue_s: float
+    tokenizer_s: float
+    prefill_queue_s: float
+    prefill_s: float
+    generation_queue_s: float
+    """Waiting again after a preemption."""
+    generation_s: float
+    num_concurrent_requests: int
+    """Running when this one finished, itself included."""
+    num_predicted_tokens: int = 0
+    """Length of the client's prediction."""
+    num_predicted_accepted: int = 0
+    num_drafted_tokens: int = 0
+    """Proposed by any speculator and verified."""
+    num_accepted_tokens: int = 0
+
+
+class PromptOutput(Value, frozen=True, kw_only=True, array_like=True):
+    """The prompt as the engine computed it."""
+
+    text: str
+    token_ids: list[int]
+
+
+class ToolCallDelta(Value, frozen=True, kw_only=True, array_like=True):
+    """Id and name come once, when the call begins; arguments are JSON text in pieces."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
 class Delta(Value, frozen=True, kw_only=True, array_like=True):
@@ -204,8 +355,18 @@ class Delta(Value, frozen=True, kw_only=True, array_like=True):
     text: str = ""
     token_ids: list[int] = []
     logprobs: list[TokenLogprob] | None = None
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: Literal["stop", "length", "tool_calls"] | None = None
     usage: Usage | None = None
+    """Set with `finish_reason`."""
+    reasoning: str = ""
+    tool_calls: list[ToolCallDelta] = []
+    raw_text: str = ""
+    """All text of `token_ids`, markup of calls and thoughts included; only when `Submit.shows_prompt`."""
+    prompt: PromptOutput | None = None
+    """In the first delta of choice 0, when `Submit.shows_prompt`."""
+    echo_token_ids: list[int] = []
+    """In a choice's first delta: the echoed prompt tokens. Their text leads `text`, their logprobs lead `logprobs`."""
+    performance: Performance | None = None
     """Set with `finish_reason`."""
 
 
@@ -222,6 +383,8 @@ class Failed(Message, frozen=True, kw_only=True):
     code: FailureCode
     message: str
     param: str | None = None
+    retry_after_s: float | None = None
+    """When the same request may succeed."""
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):

@@ -19,11 +19,21 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, NamedTuple, NewType, assert_never
 
-from runtime.engine import Engine, EngineStats, Frontend, LoadedEngine, LoadRefused, ReportProgress, RequestRefused
+from runtime.engine import (
+    Engine,
+    EngineStats,
+    Frontend,
+    LoadedEngine,
+    LoadRefused,
+    Postponed,
+    ReportProgress,
+    RequestRefused,
+)
 from runtime.protocol import (
     FRAME_HEADER,
     PROTOCOL_VERSION,
     Abort,
+    Delta,
     Failed,
     FailureCode,
     FromWorker,
@@ -34,6 +44,7 @@ from runtime.protocol import (
     LoadFailed,
     LoadProgress,
     Outputs,
+    ProtocolError,
     Shutdown,
     Submit,
     ToWorker,
@@ -156,6 +167,9 @@ class Link:
         self._outbox: deque[FromWorker | StepOutputs] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._frontend: Frontend[Any, Any] | None = None
+        self._postponed: dict[str, Submit] = {}
+        self._ready: deque[str] = deque()
+        """Ids of postponed requests that can go on; appended to by whatever thread made them ready."""
         self._received = bytearray()
         self._unsent = bytearray()
         self._flushed = threading.Event()
@@ -172,8 +186,7 @@ class Link:
         self._wake()
 
     def deliver_refusal(self, request: Any, refusal: RequestRefused) -> None:
-        failure = Failed(request_id=request.request_id, code=refusal.code, message=refusal.message, param=refusal.param)
-        self.send(failure)
+        self.send(_failed(request.request_id, refusal))
 
     def serve(self, frontend: Frontend[Any, Any], loaded: Loaded) -> None:
         """From now on Submit is answered; set before the daemon can know of it."""
@@ -215,6 +228,8 @@ class Link:
             if time.monotonic() >= next_heartbeat:
                 self._put(self._heartbeat())
                 next_heartbeat = time.monotonic() + HEARTBEAT_INTERVAL_S
+            while self._ready:
+                self._resume(self._ready.popleft())
             self._write()
             if self._is_finishing and not self._outbox and not self._unsent:
                 self._flushed.set()
@@ -261,6 +276,7 @@ class Link:
             case Submit():
                 self._submit(message)
             case Abort(request_id=request_id):
+                self._postponed.pop(request_id, None)
                 if self._frontend is not None:
                     self._frontend.forget(request_id)
                 self._inbox.put(Cancel(request_id, None))
@@ -278,7 +294,9 @@ class Link:
         try:
             request = self._frontend.prepare(submit)
         except RequestRefused as refusal:
-            self._fail(submit.request_id, refusal.code, refusal.message, refusal.param)
+            self._put(_failed(submit.request_id, refusal))
+        except Postponed as postponed:
+            self._postpone(submit, postponed)
         except Exception:
             # One request's text must never end the worker; the trace is for the operator.
             logger.exception("preparing request %s failed", submit.request_id)
@@ -286,14 +304,27 @@ class Link:
         else:
             self._inbox.put(Add(request))
 
-    def _fail(self, request_id: str, code: FailureCode, message: str, param: str | None = None) -> None:
-        self._put(Failed(request_id=request_id, code=code, message=message, param=param))
+    def _postpone(self, submit: Submit, postponed: Postponed) -> None:
+        def note_ready(_: object) -> None:
+            self._ready.append(submit.request_id)
+            self._wake()
+
+        self._postponed[submit.request_id] = submit
+        postponed.ready.add_done_callback(note_ready)
+
+    def _resume(self, request_id: str) -> None:
+        submit = self._postponed.pop(request_id, None)
+        if submit is not None:
+            self._submit(submit)
+
+    def _fail(self, request_id: str, code: FailureCode, message: str) -> None:
+        self._put(Failed(request_id=request_id, code=code, message=message))
 
     def _write(self) -> None:
-        """Send what is pending. While the daemon is slow, outputs wait in the outbox and are merged later."""
-        if not self._unsent:
-            self._render_outbox()
-        if self._unsent:
+        """Send all that the socket takes. While the daemon is slow, outputs wait in the outbox and are merged later."""
+        while self._unsent or self._outbox:
+            if not self._unsent:
+                self._render_outbox()
             try:
                 sent = self._connection.send(self._unsent)
             except BlockingIOError:
@@ -321,9 +352,43 @@ class Link:
         if not outputs or self._frontend is None:
             return
         rendered = self._frontend.render(outputs)
-        if rendered.deltas:
-            self._put(Outputs(deltas=rendered.deltas))
+        self._put_deltas(rendered.deltas)
         for failure in rendered.failures:
             self._put(failure)
         for request_id, choice in rendered.finished:
             self._inbox.put(Cancel(request_id, choice))
+
+    def _put_deltas(self, deltas: list[Delta]) -> None:
+        """One frame; several if echoed prompts make it too large; an answer too large for any fails alone."""
+        given_up: set[str] = set()
+        unsent = [deltas]
+        while unsent:
+            # Nothing may follow the failure of a request, so its other choices go with it.
+            part = [delta for delta in unsent.pop() if delta.request_id not in given_up]
+            try:
+                if part:
+                    self._put(Outputs(deltas=part))
+            except ProtocolError as error:
+                if len(part) == 1:
+                    logger.error("an answer cannot be sent: %s", error)
+                    given_up.add(part[0].request_id)
+                    self._give_up(part[0].request_id, "the answer is too large to be sent")
+                else:
+                    middle = len(part) // 2
+                    unsent += [part[middle:], part[:middle]]
+
+    def _give_up(self, request_id: str, message: str) -> None:
+        if self._frontend is not None:
+            self._frontend.forget(request_id)
+        self._inbox.put(Cancel(request_id, None))
+        self._fail(request_id, FailureCode.INTERNAL, message)
+
+
+def _failed(request_id: str, refusal: RequestRefused) -> Failed:
+    return Failed(
+        request_id=request_id,
+        code=refusal.code,
+        message=refusal.message,
+        param=refusal.param,
+        retry_after_s=refusal.retry_after_s,
+    )

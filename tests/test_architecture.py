@@ -39,17 +39,24 @@ MAY_CATCH_EVERYTHING = {
     "appliance/api/errors.py",
     "appliance/orchestrator/supervisor.py",
     "models/conversation.py",
+    "models/image_decoding.py",
     "runtime/llm/engine.py",
     "runtime/llm/frontend.py",
+    "runtime/llm/grammar/compiler.py",
+    "runtime/llm/vision/features.py",
+    "runtime/llm/speculation/speculator.py",
     "runtime/llm/vocabulary.py",
     "runtime/worker.py",
 }
 
 MAY_START_PROCESSES = {
     "appliance/orchestrator/process.py": "the only place where workers begin",
+    "models/framed_child.py": "strangers' data and programs are handled by processes that can be killed",
     "models/rendering.py": "templates are strangers' programs and must be killable",
 }
 MAY_START_THREADS = {
+    "runtime/llm/grammar/compiler.py": "a strange grammar may take seconds to compile, and everybody else goes on",
+    "runtime/llm/masks.py": "masks are filled while the device computes",
     "runtime/worker.py": "the socket thread",
 }
 

@@ -5,6 +5,7 @@ status: it raises `HearthError` and leaves the answer to `errors.py`.
 """
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
@@ -33,7 +34,8 @@ SSE_DONE = b"data: [DONE]\n\n"
 
 _IGNORED_NAMES_MAX = 16
 _NAME_LENGTH_MAX = 64
-_AT_PATH = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.S)
+_PATH_LENGTH_MAX = 256
+_AT_PATH = re.compile(r"(?P<what>.*?)(?: - at (?:`key` in )?`(?P<path>[^`]*)`)?", re.S)
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
 
 _encoder = msgspec.json.Encoder()
@@ -90,6 +92,8 @@ def decode_json(body: bytes, kind: type[StructT]) -> StructT:
     except RecursionError as error:
         raise HearthError(Code.INVALID, "the request body is nested too deeply") from error
     except msgspec.DecodeError as error:
+        if name := _field_that_is_no_number(body):
+            raise HearthError(Code.INVALID, f"{name}: must be a finite number", name) from error
         raise HearthError(Code.INVALID, f"the request body is not valid JSON: {error}") from error
     return value
 
@@ -145,6 +149,29 @@ def _name_the_field(message: str) -> HearthError:
         return HearthError(Code.INVALID, f"{path}: this field is required", path)
     what = what[:1].lower() + what[1:].replace("`", "")
     return HearthError(Code.INVALID, f"{path}: {what}" if path else f"the request body: {what}", path or None)
+
+
+def _field_that_is_no_number(body: bytes) -> str | None:
+    """NaN and Infinity are no JSON, but clients' encoders write them: the path of the first one."""
+    try:
+        value = json.loads(body, parse_constant=_NoNumber)
+    except (ValueError, RecursionError):
+        return None
+    unseen: list[tuple[str, object]] = [("", value)]
+    while unseen:
+        path, value = unseen.pop()
+        match value:
+            case _NoNumber():
+                return path[:_PATH_LENGTH_MAX] or None
+            case dict():
+                unseen += [(f"{path}.{name}" if path else name, item) for name, item in value.items()]
+            case list():
+                unseen += [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    return None
+
+
+class _NoNumber(str):
+    """One of JavaScript's constants."""
 
 
 def _body_too_large(max_bytes: int) -> HearthError:

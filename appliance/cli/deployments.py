@@ -25,6 +25,15 @@ DeploymentName = Annotated[
     str, typer.Argument(metavar="DEPLOYMENT", help="Id, or full name: accounts/ACCOUNT/deployments/ID.")
 ]
 
+DraftModel = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="A small model with the same vocabulary that guesses ahead.")
+]
+DraftTokenCount = Annotated[int | None, typer.Option(min=1, metavar="N", help="Tokens guessed ahead at a time.")]
+NgramLength = Annotated[int | None, typer.Option(min=2, metavar="N", help="Guess what followed N tokens before.")]
+NoSpeculation = Annotated[
+    bool, typer.Option("--disable-speculative-decoding", help="Neither a draft model nor n-grams.")
+]
+
 
 def create(
     session: Session,
@@ -48,6 +57,10 @@ def create(
     max_context_length: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Tokens. Default: the model's.")
     ] = None,
+    draft_model: DraftModel = None,
+    draft_token_count: DraftTokenCount = None,
+    ngram_speculation_length: NgramLength = None,
+    disable_speculative_decoding: NoSpeculation = False,
     disable_auto_deploy: Annotated[
         bool, typer.Option("--disable-auto-deploy", help="Do not lead the plain model name here.")
     ] = False,
@@ -62,6 +75,7 @@ def create(
         deployment_id=deployment_id,
         validate_only=validate_only,
         disable_auto_deploy=disable_auto_deploy,
+        disable_speculative_decoding=disable_speculative_decoding,
         display_name=display_name or None,
         description=description or None,
         min_replica_count=min_replica_count,
@@ -70,6 +84,9 @@ def create(
         accelerator_count=accelerator_count,
         precision=precision,
         max_context_length=max_context_length,
+        draft_model=draft_model,
+        draft_token_count=draft_token_count,
+        ngram_speculation_length=ngram_speculation_length,
     )
     if wait and not validate_only:
         try:
@@ -176,6 +193,9 @@ def _show(session: Session, deployment: Deployment) -> None:
             ("Accelerators", accelerators if deployment.accelerator_type else ""),
             ("Precision", deployment.precision),
             ("Context length", str(deployment.max_context_length or "")),
+            ("Draft model", deployment.draft_model),
+            ("Draft tokens", str(deployment.draft_token_count or "")),
+            ("N-gram length", str(deployment.ngram_speculation_length or "")),
             ("Created", readable_time(deployment.create_time)),
             ("Updated", readable_time(deployment.update_time)),
             ("Deleted", readable_time(deployment.delete_time)),

@@ -116,6 +116,9 @@ def _specification(deployment: Deployment) -> tuple[object, ...]:
         deployment.accelerator_count,
         deployment.precision,
         deployment.max_context_length,
+        deployment.draft_model,
+        deployment.draft_token_count,
+        deployment.ngram_speculation_length,
     )
 
 

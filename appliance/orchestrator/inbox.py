@@ -74,4 +74,10 @@ def _merge(parts: list[Delta]) -> Delta:
         logprobs=[entry for part in parts for entry in part.logprobs or []] if has_logprobs else None,
         finish_reason=parts[-1].finish_reason,
         usage=parts[-1].usage,
+        reasoning="".join(part.reasoning for part in parts),
+        tool_calls=[piece for part in parts for piece in part.tool_calls],
+        raw_text="".join(part.raw_text for part in parts),
+        prompt=parts[0].prompt,
+        echo_token_ids=parts[0].echo_token_ids,
+        performance=parts[-1].performance,
     )

@@ -65,7 +65,9 @@ def place_best(
     return next((result for result in results if isinstance(result, Placement)), results[-1])
 
 
-def demands_of(deployment: Deployment, info: ModelInfo, settings: FleetSettings, is_cuda: bool) -> list[Demand]:
+def demands_of(
+    deployment: Deployment, info: ModelInfo, settings: FleetSettings, is_cuda: bool, draft: ModelInfo | None = None
+) -> list[Demand]:
     """What a replica would like, then what it can live with: KV for half as many requests each time, down to one."""
     demands = []
     concurrency = settings.kv_cache_concurrency
@@ -78,6 +80,7 @@ def demands_of(deployment: Deployment, info: ModelInfo, settings: FleetSettings,
             max_batch_tokens=settings.max_batch_tokens,
             max_num_requests=settings.max_num_requests,
             is_cuda=is_cuda,
+            draft=draft,
         )
         demands.append(Demand(num_bytes, deployment.accelerator_type, deployment.accelerator_count))
         concurrency //= 2

@@ -9,10 +9,10 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from appliance.config import FleetSettings
-from appliance.domain import Deployment, DeploymentState, Model, ModelState, ReplicaRow, ReplicaState
+from appliance.domain import Deployment, DeploymentState, ModelState, ReplicaRow, ReplicaState
 from appliance.errors import HearthError
 from appliance.names import parse_name
 from appliance.orchestrator.gpus import Inventory, wait_for_memory
@@ -33,7 +33,7 @@ from appliance.orchestrator.replica import Replica, ReplicaPlan
 from appliance.store import deployments, models, replicas
 from appliance.store.database import Database
 from models.info import ModelInfo
-from runtime.protocol import LlmSettings, Load
+from runtime.protocol import DraftModel, LlmSettings, Load, Speculation
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,13 @@ LOAD_TIME_WEIGHT = 0.3
 class DeploymentObserver(Protocol):
     async def observe(self, deployment: Deployment, observed: ReplicaCounts, message: str) -> None:
         """Called when counts, message or the deployment's state changed; `message` says what keeps it from serving."""
+
+
+class Served(NamedTuple):
+    """A model that a worker may load."""
+
+    directory: Path
+    info: ModelInfo
 
 
 class Supervisor:
@@ -187,15 +194,22 @@ class Supervisor:
         """Start what has a place; returns why the others wait."""
         if not group.missing:
             return ""
-        model = await self._find_model(group.deployment)
-        if model is None or model.info is None or model.state is not ModelState.READY:
-            return f"{group.deployment.base_model} is not there or not ready"
-        demands = demands_of(group.deployment, model.info, self._settings, self._is_cuda)
+        deployment = group.deployment
+        served = await self._find_served(deployment.base_model)
+        if served is None:
+            return f"{deployment.base_model} is not there or not ready"
+        draft = None
+        if deployment.draft_model is not None:
+            draft = await self._find_served(deployment.draft_model)
+            if draft is None:
+                return f"{deployment.draft_model} is not there or not ready"
+        draft_info = None if draft is None else draft.info
+        demands = demands_of(deployment, served.info, self._settings, self._is_cuda, draft_info)
         for index in group.missing:
             result = place_best(self._inventory.devices, self.ledger.free(), demands)
             if isinstance(result, Unplaceable):
                 return result.reason
-            self._start(group, self._plan(group.deployment, model, model.info, index, result))
+            self._start(group, self._plan(deployment, served, draft, index, result))
         return ""
 
     def _start(self, group: Group, plan: ReplicaPlan) -> None:
@@ -252,14 +266,18 @@ class Supervisor:
     def _is_cuda(self) -> bool:
         return any(device.is_cuda for device in self._inventory.devices)
 
-    async def _find_model(self, deployment: Deployment) -> Model | None:
-        name = parse_name(deployment.base_model, "models", "baseModel")
+    async def _find_served(self, model_name: str) -> Served | None:
+        name = parse_name(model_name, "models", "model")
         async with self._database.reader() as db:
-            return await models.get(db, name.account_id, name.resource_id)
+            model = await models.get(db, name.account_id, name.resource_id)
+        if model is None or model.info is None or model.state is not ModelState.READY:
+            return None
+        return Served(self._models_dir / model.directory, model.info)
 
     def _plan(
-        self, deployment: Deployment, model: Model, info: ModelInfo, index: int, placement: Placement
+        self, deployment: Deployment, served: Served, draft: Served | None, index: int, placement: Placement
     ) -> ReplicaPlan:
+        info = served.info
         devices = self._inventory.devices
         device = next(device for device in devices if device.id in placement.device_ids)
         settings = LlmSettings(
@@ -272,6 +290,7 @@ class Supervisor:
             block_size=self._settings.block_size,
             enable_prefix_cache=self._settings.enable_prefix_cache,
             num_threads=max(1, len(os.sched_getaffinity(0)) // len(devices)),
+            speculation=_speculation(deployment, draft),
         )
         return ReplicaPlan(
             account_id=deployment.account_id,
@@ -282,7 +301,7 @@ class Supervisor:
             reserved_bytes=placement.num_bytes,
             load=Load(
                 kind="llm",
-                model_dir=str(self._models_dir / model.directory),
+                model_dir=str(served.directory),
                 file_sha256=info.file_sha256,
                 settings=settings,
             ),
@@ -329,3 +348,14 @@ class Supervisor:
                 await wait_for_memory(self._inventory, device.id, row.pid)
         async with self._database.transaction() as tx:
             await replicas.delete(tx, row.account_id, row.deployment_id, row.index)
+
+
+def _speculation(deployment: Deployment, draft: Served | None) -> Speculation:
+    draft_model = None
+    if draft is not None:
+        draft_model = DraftModel(model_dir=str(draft.directory), file_sha256=draft.info.file_sha256)
+    return Speculation(
+        num_draft_tokens=deployment.draft_token_count or 0,
+        ngram_length=deployment.ngram_speculation_length or 0,
+        draft_model=draft_model,
+    )

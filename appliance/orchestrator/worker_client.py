@@ -207,7 +207,7 @@ class WorkerClient:
         inbox = self._inbox_of(failed.request_id)
         if inbox is None:
             return
-        inbox.fail(HearthError(Code(failed.code.value), failed.message, failed.param))
+        inbox.fail(HearthError(Code(failed.code.value), failed.message, failed.param, failed.retry_after_s))
         del self._inboxes[failed.request_id]
 
     def _inbox_of(self, request_id: str) -> Inbox | None:

@@ -107,6 +107,9 @@ class Deployment(Resource, frozen=True, kw_only=True):
     accelerator_count: int = 0
     precision: str = ""
     max_context_length: int = 0
+    draft_model: str = ""
+    draft_token_count: int = 0
+    ngram_speculation_length: int = 0
     create_time: str | None = None
     update_time: str | None = None
     delete_time: str | None = None
@@ -198,6 +201,7 @@ class Deployments:
         deployment_id: str | None = None,
         validate_only: bool = False,
         disable_auto_deploy: bool = False,
+        disable_speculative_decoding: bool = False,
         **fields: object,
     ) -> Deployment:
         """`fields` are those of `Deployment`, in this language's spelling; None leaves one to the server."""
@@ -205,6 +209,7 @@ class Deployments:
             "deploymentId": deployment_id,
             "validateOnly": validate_only,
             "disableAutoDeploy": disable_auto_deploy,
+            "disableSpeculativeDecoding": disable_speculative_decoding,
         }
         body = {"baseModel": base_model} | {_camel(name): value for name, value in fields.items() if value is not None}
         path = _collection_path(self._transport, "deployments")

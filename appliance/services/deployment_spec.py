@@ -11,6 +11,8 @@ from appliance.names import ResourceName
 DISPLAY_NAME_LENGTH_MAX = 63
 DESCRIPTION_LENGTH_MAX = 1000
 ANNOTATIONS_BYTES_MAX = 16 * 1024
+DRAFT_TOKEN_COUNT_MAX = 16
+NGRAM_LENGTH_MIN, NGRAM_LENGTH_MAX = 2, 16
 
 
 class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +29,9 @@ class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True):
     accelerator_count: int = 1
     precision: Precision | None = None
     max_context_length: int | None = None
+    draft_model: str | None = None
+    draft_token_count: int | None = None
+    ngram_speculation_length: int | None = None
 
 
 def check_spec(spec: DeploymentSpec, accelerator_types: Collection[str], replica_count_max: int) -> None:
@@ -59,10 +64,41 @@ def check_spec(spec: DeploymentSpec, accelerator_types: Collection[str], replica
         ),
         "acceleratorCount": (spec.accelerator_count == 1, "a replica of this version runs on 1 device"),
         "maxContextLength": (spec.max_context_length is None or spec.max_context_length > 0, "more than 0"),
+        **_speculation_checks(spec),
     }
     for param, (is_met, rule) in checks.items():
         if not is_met:
             raise HearthError(Code.INVALID, f"{param}: {rule}", param)
+
+
+def _speculation_checks(spec: DeploymentSpec) -> dict[str, tuple[bool, str]]:
+    count, length = spec.draft_token_count, spec.ngram_speculation_length
+    is_drafting = spec.draft_model is not None or length is not None
+    rule = f"between 1 and {DRAFT_TOKEN_COUNT_MAX}"
+    if not is_drafting:
+        rule += ", and only with draftModel or ngramSpeculationLength"
+    return {
+        "draftTokenCount": (count is None or (is_drafting and 1 <= count <= DRAFT_TOKEN_COUNT_MAX), rule),
+        "ngramSpeculationLength": (
+            length is None or NGRAM_LENGTH_MIN <= length <= NGRAM_LENGTH_MAX,
+            f"between {NGRAM_LENGTH_MIN} and {NGRAM_LENGTH_MAX}",
+        ),
+    }
+
+
+def check_draft_model(spec: DeploymentSpec, model: Model, draft: Model) -> None:
+    """Whether both have the same vocabulary is found out when they are loaded."""
+    if draft.state is not ModelState.READY or draft.info is None:
+        raise HearthError(Code.FAILED_PRECONDITION, f"draftModel: {draft.name} is {draft.state}", "draftModel")
+    assert model.info is not None, "checked before"
+    context_length = spec.max_context_length or model.info.max_context_length
+    if draft.info.max_context_length < context_length:
+        raise HearthError(
+            Code.INVALID,
+            f"draftModel: {draft.name} reaches {draft.info.max_context_length} tokens, the deployment"
+            f" {context_length}; set maxContextLength lower",
+            "draftModel",
+        )
 
 
 def check_model(spec: DeploymentSpec, model: Model) -> None:
@@ -76,7 +112,9 @@ def check_model(spec: DeploymentSpec, model: Model) -> None:
         )
 
 
-def new_deployment(name: ResourceName, spec: DeploymentSpec, model: Model, created_by: str, now: float) -> Deployment:
+def new_deployment(
+    name: ResourceName, spec: DeploymentSpec, model: Model, created_by: str, now: float, draft: Model | None = None
+) -> Deployment:
     max_replica_count = max(spec.min_replica_count, 1) if spec.max_replica_count is None else spec.max_replica_count
     return Deployment(
         account_id=name.account_id,
@@ -92,6 +130,9 @@ def new_deployment(name: ResourceName, spec: DeploymentSpec, model: Model, creat
         accelerator_count=spec.accelerator_count,
         precision=spec.precision,
         max_context_length=spec.max_context_length,
+        draft_model=None if draft is None else draft.name,
+        draft_token_count=spec.draft_token_count,
+        ngram_speculation_length=spec.ngram_speculation_length,
         annotations=spec.annotations,
         created_by=created_by,
         created_at=now,

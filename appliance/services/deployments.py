@@ -18,7 +18,7 @@ from appliance.orchestrator.supervisor import ReplicaCounts
 from appliance.services.access import not_found, require_account, require_change
 from appliance.services.deployed_models import deploy, finish_deploying, undeploy
 from appliance.services.deployment_spec import DeploymentSpec as DeploymentSpec  # what `create` takes
-from appliance.services.deployment_spec import check_model, check_spec, new_deployment
+from appliance.services.deployment_spec import check_draft_model, check_model, check_spec, new_deployment
 from appliance.services.model_field import parse_model
 from appliance.services.targets import LEAVING, find_deployment, find_model, find_target
 from appliance.services.targets import Target as Target  # what `resolve` gives
@@ -79,9 +79,13 @@ class Deployments:
         check_spec(spec, self._box.accelerator_types, self._box.replica_count_max)
         async with self._database.transaction() as tx:
             _require_free(await deployments.get(tx.connection, account_id, deployment_id))
-            model = await self._find_base_model(tx.connection, principal, spec)
+            model = await self._find_model(tx.connection, principal, spec.base_model, "baseModel")
             check_model(spec, model)
-            deployment = new_deployment(name, spec, model, principal.user_id, tx.now)
+            draft = None
+            if spec.draft_model is not None:
+                draft = await self._find_model(tx.connection, principal, spec.draft_model, "draftModel")
+                check_draft_model(spec, model, draft)
+            deployment = new_deployment(name, spec, model, principal.user_id, tx.now, draft)
             if validate_only:
                 return deployment
             await deployments.insert(tx, deployment)
@@ -205,12 +209,12 @@ class Deployments:
         async with self._database.transaction() as tx:
             await deployments.purge(tx)
 
-    async def _find_base_model(self, db: Connection, principal: Principal, spec: DeploymentSpec) -> Model:
-        for name in parse_model(spec.base_model, principal.account_id, self._settings.library_account_id):
+    async def _find_model(self, db: Connection, principal: Principal, model_name: str, param: str) -> Model:
+        for name in parse_model(model_name, principal.account_id, self._settings.library_account_id):
             model = await find_model(db, principal, name, self._settings)
             if model is not None:
                 return model
-        raise not_found(f"baseModel: {spec.base_model!r}", "baseModel")
+        raise not_found(f"{param}: {model_name!r}", param)
 
     async def _get_to_change(self, principal: Principal, account_id: str, deployment_id: str) -> Deployment:
         """In any state, the deleted ones too."""

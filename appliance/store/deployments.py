@@ -8,24 +8,26 @@ from appliance.store.database import Transaction
 
 _COLUMNS = """
 account_id, id, display_name, description, base_model, state, status_message, min_replica_count, max_replica_count,
-desired_replica_count, accelerator_type, accelerator_count, precision, max_context_length, annotations, created_by,
-created_at, updated_at, deleted_at, purge_at
+desired_replica_count, accelerator_type, accelerator_count, precision, max_context_length, draft_model,
+draft_token_count, ngram_speculation_length, annotations, created_by, created_at, updated_at, deleted_at, purge_at
 """
 INSERT = f"""
-INSERT INTO deployments ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO deployments ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 GET = f"SELECT {_COLUMNS} FROM deployments WHERE account_id = ? AND id = ?"
 LIST_IN_ACCOUNT = f"""
 SELECT {_COLUMNS} FROM deployments WHERE account_id = ? AND (? OR state != ?) ORDER BY created_at, id
 """
 LIST_ACTIVE = f"SELECT {_COLUMNS} FROM deployments WHERE state != ? ORDER BY created_at, account_id, id"
-LIST_OF_MODEL = f"SELECT {_COLUMNS} FROM deployments WHERE base_model = ? AND state != ? ORDER BY created_at, id"
+LIST_OF_MODEL = f"""
+SELECT {_COLUMNS} FROM deployments WHERE (base_model = ? OR draft_model = ?) AND state != ? ORDER BY created_at, id
+"""
 UPDATE = """
 UPDATE deployments SET
     display_name = ?, description = ?, base_model = ?, state = ?, status_message = ?, min_replica_count = ?,
     max_replica_count = ?, desired_replica_count = ?, accelerator_type = ?, accelerator_count = ?, precision = ?,
-    max_context_length = ?, annotations = ?, created_by = ?, created_at = ?, updated_at = ?, deleted_at = ?,
-    purge_at = ?
+    max_context_length = ?, draft_model = ?, draft_token_count = ?, ngram_speculation_length = ?, annotations = ?,
+    created_by = ?, created_at = ?, updated_at = ?, deleted_at = ?, purge_at = ?
 WHERE account_id = ? AND id = ?
 """
 DELETE = "DELETE FROM deployments WHERE account_id = ? AND id = ?"
@@ -54,8 +56,9 @@ async def list_active(db: aiosqlite.Connection) -> list[Deployment]:
 
 
 async def list_of_model(db: aiosqlite.Connection, model_name: str) -> list[Deployment]:
-    """Of every account, all that are not DELETED and serve this base model."""
-    return [_read(row) for row in await db.execute_fetchall(LIST_OF_MODEL, (model_name, DeploymentState.DELETED))]
+    """Of every account, all that are not DELETED and serve this model, or draft with it."""
+    rows = await db.execute_fetchall(LIST_OF_MODEL, (model_name, model_name, DeploymentState.DELETED))
+    return [_read(row) for row in rows]
 
 
 async def update(tx: Transaction, deployment: Deployment) -> None:
@@ -87,6 +90,9 @@ def _values(deployment: Deployment) -> tuple[object, ...]:
         deployment.accelerator_count,
         deployment.precision,
         deployment.max_context_length,
+        deployment.draft_model,
+        deployment.draft_token_count,
+        deployment.ngram_speculation_length,
         msgspec.json.encode(deployment.annotations).decode(),
         deployment.created_by,
         deployment.created_at,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from models.info import AttentionInfo
 
@@ -20,6 +20,10 @@ _PAD_SLOT = 0
 
 _PADDED_KEYS_MAX = 1024
 """Padding that a group of decodes may hold before it pays to attend to its shorter rows in a call of their own."""
+
+
+_WRITTEN_SCORES_MAX = 2**22
+"""Scores that are held at once where torch's kernels, which hold none, cannot be used."""
 
 
 class Span(NamedTuple):
@@ -104,37 +108,45 @@ class GatherStep:
         *,
         scaling: float,
         sliding_window: int | None,
+        softcap: float | None = None,
     ) -> torch.Tensor:
         cache = self._backend.caches[layer]
         cache.index_copy_(0, self._slot_mapping, torch.cat((key, value), dim=-1))
         plan = self._plans.get(sliding_window) or self._plan(sliding_window)
         if len(plan.groups) == 1 and not plan.chunks:
-            return self._attend_decodes(plan.groups[0], query, cache, scaling)
+            return self._attend_decodes(plan.groups[0], query, cache, scaling, softcap)
         output = query.new_empty(query.shape[0], query.shape[1], value.shape[2])
         for group in plan.groups:
-            output[group.rows] = self._attend_decodes(group, query[group.rows], cache, scaling)
+            output[group.rows] = self._attend_decodes(group, query[group.rows], cache, scaling, softcap)
         for chunk in plan.chunks:
             rows = slice(chunk.start, chunk.stop)
             if chunk.slots is None:
                 keys, values = key[rows], value[rows]
             else:
                 keys, values = self._split(cache.index_select(0, chunk.slots))
-            output[rows] = _attend_chunk(query[rows], keys, values, chunk.mask, scaling)
+            output[rows] = _attend_chunk(query[rows], keys, values, chunk.mask, scaling, softcap)
         return output
 
     def _attend_decodes(
-        self, group: _DecodeGroup, query: torch.Tensor, cache: torch.Tensor, scaling: float
+        self,
+        group: _DecodeGroup,
+        query: torch.Tensor,
+        cache: torch.Tensor,
+        scaling: float,
+        softcap: float | None,
     ) -> torch.Tensor:
         num_rows, num_heads, head_size = query.shape
         num_kv_heads = cache.shape[1]
         gathered = cache.index_select(0, group.slots).view(num_rows, -1, num_kv_heads, cache.shape[2])
         keys, values = self._split(gathered)
-        output = scaled_dot_product_attention(
+        output = _weigh(
             query.reshape(num_rows, num_kv_heads, num_heads // num_kv_heads, head_size),
             keys.transpose(1, 2),
             values.transpose(1, 2),
-            attn_mask=group.mask,
-            scale=scaling,
+            group.mask,
+            is_causal=False,
+            scaling=scaling,
+            softcap=softcap,
         )
         return output.reshape(num_rows, num_heads, -1)
 
@@ -232,17 +244,75 @@ def _num_visible(span: Span, window: int | None) -> int:
 
 
 def _attend_chunk(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float,
+    softcap: float | None,
 ) -> torch.Tensor:
     num_tokens, num_heads, head_size = query.shape
     num_kv_heads = key.shape[1]
     sharing = num_heads // num_kv_heads
-    output = scaled_dot_product_attention(
+    output = _weigh(
         query.transpose(0, 1).reshape(num_kv_heads, sharing, num_tokens, head_size),
         key.transpose(0, 1).unsqueeze(1).expand(-1, sharing, -1, -1),
         value.transpose(0, 1).unsqueeze(1).expand(-1, sharing, -1, -1),
-        attn_mask=mask,
+        mask,
         is_causal=mask is None,
-        scale=scaling,
+        scaling=scaling,
+        softcap=softcap,
     )
     return output.reshape(num_heads, num_tokens, -1).transpose(0, 1)
+
+
+def _weigh(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    *,
+    is_causal: bool,
+    scaling: float,
+    softcap: float | None,
+) -> torch.Tensor:
+    """The values weighed by the scores of the keys; all are [.., .., positions, size]."""
+    if softcap is not None:
+        return _weigh_capped(query, key, value, mask, is_causal=is_causal, scaling=scaling, softcap=softcap)
+    value_size = value.shape[-1]
+    if key.shape[-1] == value_size:
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal, scale=scaling)
+    # Zeros change nothing, and with sizes that differ torch would write out all scores.
+    size = max(key.shape[-1], value_size)
+    query, key, value = (pad(tensor, (0, size - tensor.shape[-1])) for tensor in (query, key, value))
+    output = scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal, scale=scaling)
+    return output[..., :value_size]
+
+
+def _weigh_capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    *,
+    is_causal: bool,
+    scaling: float,
+    softcap: float,
+) -> torch.Tensor:
+    """torch's kernels cannot cap scores, so they are written out, for as many queries at a time as memory allows."""
+    num_queries, num_keys = query.shape[-2], key.shape[-2]
+    num_at_once = max(1, _WRITTEN_SCORES_MAX // (query.shape[0] * query.shape[1] * num_keys))
+    outputs = []
+    # Scores in bfloat16 would be an eighth apart near a cap of 50.
+    query, key = query.float(), key.float()
+    for start in range(0, num_queries, num_at_once):
+        rows = slice(start, min(start + num_at_once, num_queries))
+        scores = query[..., rows, :] @ key.transpose(-1, -2) * scaling
+        scores = scores.div_(softcap).tanh_().mul_(softcap)
+        if is_causal:
+            positions = torch.arange(num_keys, device=query.device)
+            scores = scores.masked_fill_(positions > positions[rows, None], float("-inf"))
+        elif mask is not None:
+            scores = scores.add_(mask[..., rows, :] if mask.shape[-2] > 1 else mask)
+        outputs.append(scores.softmax(dim=-1).to(value.dtype) @ value)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-2)

@@ -7,13 +7,17 @@ Only files that inspection has listed are opened. Whoever has copied a tensor el
 import mmap
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from models.info import ModelInfo
 from models.safetensors_header import TensorEntry, read_header
+from models.text_halves import text_name
+from models.vision_tensors import canonical_name
 
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -48,9 +52,14 @@ class _MappedFile(NamedTuple):
 
 
 class Checkpoint:
-    """`file_names` are safetensors files inside `directory`; raises ModelRefused for one that is malformed."""
+    """`file_names` are safetensors files inside `directory`; raises ModelRefused for one that is malformed.
 
-    def __init__(self, directory: Path, file_names: Iterable[str]) -> None:
+    `rename` gives each stored tensor the name under which it is asked for.
+    """
+
+    def __init__(
+        self, directory: Path, file_names: Iterable[str], rename: Callable[[str], str] = lambda name: name
+    ) -> None:
         self._files: list[_MappedFile] = []
         self._entries: dict[str, tuple[_MappedFile, TensorEntry]] = {}
         for file_name in file_names:
@@ -61,7 +70,15 @@ class Checkpoint:
             memory = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_COPY)
             mapped = _MappedFile(file, memory, torch.frombuffer(memory, dtype=torch.uint8).data_ptr())
             self._files.append(mapped)
-            self._entries.update({name: (mapped, entry) for name, entry in entries.items()})
+            self._entries.update({rename(name): (mapped, entry) for name, entry in entries.items()})
+
+    @classmethod
+    def of_model(cls, directory: Path, info: ModelInfo) -> "Checkpoint":
+        """All weights of an inspected model; those of a vision-language model under the names of `models/vision.py`."""
+        files = [name for name in info.file_sha256 if name.endswith(".safetensors")]
+        if info.vision is None:
+            return cls(directory, files, text_name)
+        return cls(directory, files, partial(canonical_name, info.vision.encoder))
 
     def tensor(self, name: str) -> torch.Tensor:
         """A view of the file; raises KeyError for a name or a dtype that is not there."""

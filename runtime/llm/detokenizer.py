@@ -5,6 +5,7 @@ tokens are cut, up to the first stop string.
 """
 
 from codecs import getincrementaldecoder
+from collections.abc import Set
 
 from runtime.llm.vocabulary import Vocabulary
 
@@ -12,13 +13,21 @@ _Utf8Decoder = getincrementaldecoder("utf-8")
 
 
 class Detokenizer:
-    """`starts_text`: the text is one of its own, not the continuation of a prompt."""
+    """`starts_text`: the text is one of its own, not the continuation of a prompt.
 
-    def __init__(self, vocabulary: Vocabulary, stop: list[str], *, starts_text: bool) -> None:
+    `shown`: special tokens that are text here, because the answer's parsers need to see them.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, stop: list[str], *, starts_text: bool, shown: Set[int] = frozenset()
+    ) -> None:
         self.is_stopped = False
         """A stop string is complete; there is no more text."""
         self._vocabulary = vocabulary
         self._stop = stop
+        self._shown = shown
+        self.num_characters = 0
+        """Of all text so far, held back or not."""
         # Bytes that no continuation can make valid become U+FFFD, as a decoder of the whole would have it.
         self._utf8 = _Utf8Decoder("replace")
         self._num_spaces_to_strip = vocabulary.num_stripped_spaces if starts_text else 0
@@ -27,18 +36,25 @@ class Detokenizer:
     def add(self, token_id: int) -> str:
         """The text that is certain after one more token."""
         assert not self.is_stopped
-        text = self._utf8.decode(self._vocabulary.text_bytes(token_id))
-        if self._num_spaces_to_strip and text:
-            text = self._strip(text)
+        text = self._decode(self._vocabulary.text_bytes(token_id, self._shown))
+        self.num_characters += len(text)
         if not self._stop:
             return text
         self._held += text
         return self._release()
 
+    def echo(self, prompt_token_ids: list[int]) -> str:
+        """The text of prompt tokens, before anything is added: it is shown, and no stop string is looked for in it."""
+        return self._decode(b"".join(map(self._vocabulary.text_bytes, prompt_token_ids)))
+
     def finish(self) -> str:
         """The text held back for stop strings that never came. Bytes of an unfinished character are dropped."""
         text, self._held = self._held, ""
         return text
+
+    def _decode(self, data: bytes) -> str:
+        text = self._utf8.decode(data)
+        return self._strip(text) if self._num_spaces_to_strip and text else text
 
     def _strip(self, text: str) -> str:
         stripped = text.lstrip(" ")

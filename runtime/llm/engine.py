@@ -6,25 +6,46 @@ sees token ids only, and never imports torch.
 
 import logging
 import secrets
+from collections.abc import Callable
+from time import monotonic, perf_counter
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from runtime.engine import Engine, EngineStats, RequestRefused
+from runtime.llm.admission import Admission
+from runtime.llm.backlog import Backlog, BacklogLimits
 from runtime.llm.block_pool import BlockPool
 from runtime.llm.prefix_cache import PrefixCache
-from runtime.llm.request import Batch, Generation, Request, RequestFailed, RequestStatus, SampledToken, TokenOutput
+from runtime.llm.request import (
+    Batch,
+    Generation,
+    Request,
+    RequestFailed,
+    RequestStatus,
+    RowResult,
+    SampledToken,
+    ScheduledRequest,
+    TokenOutput,
+)
 from runtime.llm.scheduler import Scheduler
-from runtime.protocol import FailureCode
+from runtime.llm.speculation.speculator import DraftModel, Speculator
+from runtime.llm.timeline import Phase
+from runtime.protocol import FailureCode, Performance, Speculation
 
 logger = logging.getLogger(__name__)
 
 LlmOutput = TokenOutput | RequestFailed
 
+NO_SPECULATION = Speculation()
+"""But by the predictions that clients give."""
+
 
 class Runner(Protocol):
     """Computes one batch on the device; `model_runner.py` in earnest."""
 
-    def execute(self, batch: Batch) -> list[SampledToken]:
-        """Write the KV of every scheduled token; one sampled token per row that wants it, in the batch's order."""
+    def execute(self, batch: Batch) -> list[RowResult]:
+        """Write the KV of every scheduled token; a result for each row, in the batch's order."""
 
 
 class LlmEngine(Engine[Generation, LlmOutput]):
@@ -38,26 +59,38 @@ class LlmEngine(Engine[Generation, LlmOutput]):
         block_size: int,
         max_num_requests: int,
         max_num_waiting: int,
+        max_num_waiting_tokens: int,
         max_batch_tokens: int,
         enable_prefix_cache: bool,
         cache_root: bytes,
+        speculation: Speculation = NO_SPECULATION,
+        draft_model: DraftModel | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._runner = runner
-        self._max_num_waiting = max_num_waiting
+        self._clock = clock
         self._choices: dict[str, list[Request]] = {}
         """Unfinished ones, by request id."""
         self._pool = BlockPool(num_blocks)
-        self._prefix_cache = (
-            PrefixCache(self._pool, block_size, secret=secrets.token_bytes(32), root=cache_root)
-            if enable_prefix_cache
-            else None
+        self._prefix_cache = PrefixCache(
+            self._pool,
+            block_size,
+            secret=secrets.token_bytes(32),
+            root=cache_root,
+            spans_calls=enable_prefix_cache,
         )
+        backlog = Backlog(BacklogLimits(max_num_waiting, max_num_waiting_tokens))
+        self._admission = Admission(backlog)
         self._scheduler = Scheduler(
             self._pool,
             self._prefix_cache,
+            backlog,
             block_size=block_size,
             max_num_requests=max_num_requests,
             max_batch_tokens=max_batch_tokens,
+        )
+        self._speculator = Speculator(
+            speculation, draft_model, max_num_requests=max_num_requests, max_batch_tokens=max_batch_tokens
         )
 
     def add(self, request: Generation) -> None:
@@ -65,11 +98,15 @@ class LlmEngine(Engine[Generation, LlmOutput]):
         if not self._scheduler.can_ever_fit(choices[0]):
             num_tokens = len(choices[0].prompt_token_ids) + choices[0].max_tokens
             raise RequestRefused(FailureCode.INVALID, f"{num_tokens} tokens do not fit into this replica's KV cache")
-        if self._scheduler.num_waiting + len(choices) > self._max_num_waiting:
-            raise RequestRefused(FailureCode.OVERLOADED, "too many requests are waiting for this model")
+        self._admission.check(choices)
         try:
+            for choice in choices:
+                choice.timeline.begin(self._clock())
+                self._speculator.add(choice)
             self._scheduler.add(choices)
         except Exception as error:
+            for choice in choices:
+                self._speculator.remove(choice)
             logger.exception("queueing request %s failed", request_id)
             raise RequestRefused(FailureCode.INTERNAL, "the request could not be queued") from error
         self._choices[request_id] = choices.copy()
@@ -87,17 +124,22 @@ class LlmEngine(Engine[Generation, LlmOutput]):
 
         Requests advance only after the runner returned, so a caller that knows a remedy may simply step again.
         """
-        batch = self._scheduler.schedule()
-        sampled = iter(self._runner.execute(batch))
+        batch = self._schedule()
+        began_at = perf_counter()
+        results = self._runner.execute(batch)
+        self._admission.note_step(batch, perf_counter() - began_at)
+        now = self._clock()
         outputs: list[LlmOutput] = []
-        for request, num_tokens, is_sampled in batch.scheduled:
-            token = next(sampled) if is_sampled else None
+        for scheduled, result in zip(batch.scheduled, results, strict=True):
+            request = scheduled.request
             if request.status is RequestStatus.FINISHED:
                 continue  # a sibling has failed in this very loop
+            if not result.is_computed:
+                continue
             try:
-                self._advance(request, num_tokens)
-                if token is not None:
-                    outputs.append(self._append(request, token))
+                if result.failure is not None:
+                    raise result.failure
+                outputs += self._advance(scheduled, result, now)
             except Exception:
                 logger.exception("request %s failed", request.request_id)
                 self.abort(request.request_id)
@@ -107,7 +149,7 @@ class LlmEngine(Engine[Generation, LlmOutput]):
     def stats(self) -> EngineStats:
         return EngineStats(
             num_running=len(self._scheduler.running),
-            num_waiting=self._scheduler.num_waiting,
+            num_waiting=self._scheduler.backlog.total.num_requests,
             num_free_blocks=self._pool.num_free,
             num_blocks=self._pool.num_usable,
         )
@@ -116,37 +158,97 @@ class LlmEngine(Engine[Generation, LlmOutput]):
         """Raise AssertionError unless all bookkeeping agrees; for tests, after every step."""
         self._scheduler.check_integrity()
         unfinished = sum(map(len, self._choices.values()))
-        assert unfinished == len(self._scheduler.running) + self._scheduler.num_waiting
+        assert unfinished == len(self._scheduler.running) + self._scheduler.backlog.total.num_requests
 
-    def _advance(self, request: Request, num_tokens: int) -> None:
-        request.num_computed_tokens += num_tokens
-        if self._prefix_cache is not None:
-            self._prefix_cache.publish(request)
+    def _schedule(self) -> Batch:
+        batch = self._scheduler.schedule()
+        now = self._clock()
+        for request in self._scheduler.preempted:
+            request.timeline.pause(now)
+        for row in batch.scheduled:
+            if row.request.timeline.is_waiting:
+                row.request.timeline.start(now)
+        return self._speculator.draft(batch, self._scheduler.reserve_draft)
 
-    def _append(self, request: Request, token: SampledToken) -> TokenOutput:
+    def _advance(self, scheduled: ScheduledRequest, result: RowResult, now: float) -> list[TokenOutput]:
+        """Take what a step brought one request; drafted tokens behind one that ends it are dropped."""
+        request = scheduled.request
+        request.prompt_logprobs += result.prompt_logprobs
+        num_taken = 0
+        for token in result.tokens:
+            self._append(request, token, now)
+            num_taken += 1
+            if request.finish_reason is not None:
+                break
+        request.num_computed_tokens += scheduled.num_tokens + max(0, num_taken - 1)
+        self._prefix_cache.publish(request)
+        if scheduled.draft_token_ids:
+            self._speculator.note(scheduled, len(result.tokens) - 1)
+            self._scheduler.trim(request)
+        is_finished = request.finish_reason is not None
+        is_told = is_finished or (request.is_watched and num_taken > 0)
+        performance = self._performance(request, now) if is_told else None
+        outputs = [_output(request, token, performance) for token in result.tokens[:num_taken]]
+        if is_finished:
+            last = outputs[-1]
+            ends_sentence = request.finish_reason == "stop" and last.token_id not in request.stop_token_ids
+            outputs[-1] = replace(last, finish_reason=request.finish_reason, ends_sentence=ends_sentence)
+        if request.prompt_logprobs and outputs:
+            outputs[0] = replace(outputs[0], prompt_logprobs=request.prompt_logprobs)
+            request.prompt_logprobs, request.num_prompt_logprobs = [], 0
+        if is_finished:
+            self._finish(request)
+        return outputs
+
+    def _append(self, request: Request, token: SampledToken, now: float) -> None:
         request.output_token_ids.append(token.token_id)
+        request.mirostat_mu = token.mirostat_mu
+        if request.constraint is not None:
+            request.constraint.accept(token.token_id)
         if len(request.output_token_ids) == 1:
-            self._scheduler.release_followers(request.request_id)
-        if token.token_id in request.stop_token_ids:
+            request.timeline.note_first_token(now)
+        self._scheduler.note_output(request)
+        is_complete = request.constraint is not None and request.constraint.is_complete
+        if is_complete or token.token_id in request.stop_token_ids:
             request.finish_reason = "stop"
         elif len(request.output_token_ids) >= request.max_tokens:
             request.finish_reason = "length"
-        if request.finish_reason is not None:
-            self._finish(request)
-        return TokenOutput(
-            request_id=request.request_id,
-            index=request.index,
-            token_id=token.token_id,
-            logprob=token.logprob,
-            top=token.top,
-            finish_reason=request.finish_reason,
-            num_prompt_tokens=len(request.prompt_token_ids),
-            num_cached_tokens=request.num_cached_tokens,
+
+    def _performance(self, request: Request, now: float) -> Performance:
+        durations_s = request.timeline.durations_s(now)
+        counts = self._speculator.counts(request)
+        return Performance(
+            tokenizer_queue_s=0.0,
+            tokenizer_s=0.0,
+            prefill_queue_s=durations_s[Phase.PREFILL_QUEUE],
+            prefill_s=durations_s[Phase.PREFILL],
+            generation_queue_s=durations_s[Phase.GENERATION_QUEUE],
+            generation_s=durations_s[Phase.GENERATION],
+            num_concurrent_requests=len(self._scheduler.running),
+            num_predicted_tokens=len(request.prediction),
+            num_predicted_accepted=counts.num_predicted_accepted,
+            num_drafted_tokens=counts.num_drafted,
+            num_accepted_tokens=counts.num_accepted,
         )
 
     def _finish(self, request: Request) -> None:
         self._scheduler.finish(request)
+        self._speculator.remove(request)
         siblings = self._choices[request.request_id]
         siblings.remove(request)
         if not siblings:
             del self._choices[request.request_id]
+
+
+def _output(request: Request, token: SampledToken, performance: Performance | None) -> TokenOutput:
+    return TokenOutput(
+        request_id=request.request_id,
+        index=request.index,
+        token_id=token.token_id,
+        logprob=token.logprob,
+        top=token.top,
+        finish_reason=None,
+        num_prompt_tokens=len(request.prompt_token_ids),
+        num_cached_tokens=request.num_cached_tokens,
+        performance=performance,
+    )

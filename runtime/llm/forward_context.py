@@ -23,10 +23,12 @@ class StepAttention(Protocol):
         *,
         scaling: float,
         sliding_window: int | None,
+        softcap: float | None = None,
     ) -> torch.Tensor:
         """Store the step's keys and values, attend to all of each request's.
 
-        All tensors are [tokens, heads, head size], the batch flattened; so is the result, contiguous.
+        All tensors are [tokens, heads, head size], the batch flattened; so is the result, contiguous. Values may be of
+        another size than keys. With `softcap` a score x counts as softcap × tanh(x ÷ softcap).
         """
 
 

@@ -25,8 +25,8 @@ _FUSED = {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen
 def fuse(model: Any, shape: AttentionInfo, release: Release) -> bool:
     """Swap layers, norms and rotary embedding; says whether the model is of the family."""
     decoder = getattr(model, model.base_model_prefix)
-    layers: nn.ModuleList = decoder.layers
-    if any(type(layer).__name__ not in _FUSED for layer in layers):
+    layers: nn.ModuleList | None = getattr(decoder, "layers", None)
+    if layers is None or any(type(layer).__name__ not in _FUSED for layer in layers):
         return False
     for index, layer in enumerate(layers):
         layers[index] = FusedLayer(layer, shape, index, release)
@@ -69,7 +69,7 @@ class FusedLayer(nn.Module):
         attention, mlp = source.self_attn, source.mlp
         self._index = index
         self._scaling = float(attention.scaling)
-        self._sliding_window = shape.sliding_window
+        self._sliding_window = shape.window(index)
         self._num_query_heads = shape.num_heads
         self._num_rotated_heads = shape.num_heads + shape.num_kv_heads
         self._head_size = shape.head_size

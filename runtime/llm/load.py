@@ -20,6 +20,9 @@ from runtime.llm.frontend import LlmFrontend
 from runtime.llm.loader import build_skeleton, load_weights
 from runtime.llm.model_runner import ModelRunner
 from runtime.llm.request import Batch, Request, ScheduledRequest
+from runtime.llm.speculation.load_draft import check_fit, load_draft
+from runtime.llm.vision.load import load_vision
+from runtime.llm.vision.runner import VisionRunner
 from runtime.memory import footprint_bytes
 from runtime.protocol import FailureCode, LlmSettings, Load, Loaded, SamplingParams
 
@@ -34,37 +37,43 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
 
     stages.begin("inspection", 0.0)
     info = _inspect(directory, load.file_sha256)
-    num_blocks = _num_blocks(info, settings)
+    draft_info = _inspect_draft(directory, settings)
+    num_blocks = _num_blocks(info, draft_info, settings)
 
     stages.begin("architecture", 0.05)
-    model = build_skeleton(directory, info)
+    model = build_skeleton(directory, info, settings.max_context_length)
 
     stages.begin("weights", 0.2)
     dtype = getattr(torch, settings.dtype)
     try:
         loaded = load_weights(model, directory, info, dtype=dtype, device=device, report=stages.within(0.2, 0.9))
+        vision = load_vision(loaded.model, directory, info, dtype=dtype, device=device)
         attention = GatherAttention(
             info.attention, num_blocks=num_blocks, block_size=settings.block_size, dtype=dtype, device=device
         )
+        draft = None if draft_info is None else load_draft(draft_info, info, settings, num_blocks)
     except (MemoryError, torch.OutOfMemoryError) as error:
         message = f"the device ran out of memory while {info.weight_bytes} bytes of weights were loaded"
         raise LoadRefused(message, FailureCode.OVERLOADED) from error
 
     stages.begin("warm-up", 0.9)
-    runner = ModelRunner(loaded.model, attention, loaded.packing)
+    runner = ModelRunner(loaded.model, attention, loaded.packing, vision)
     _warm_up(runner)
-    footprint = footprint_bytes(device, attention.size_bytes)
+    footprint = footprint_bytes(device, attention.size_bytes + (draft.kv_bytes if draft is not None else 0))
 
     stages.begin("tokenizer", 0.95)
     engine = LlmEngine(
-        runner,
+        runner if vision is None else VisionRunner(runner, vision.features),
         num_blocks=num_blocks,
         block_size=settings.block_size,
         max_num_requests=settings.max_num_requests,
         max_num_waiting=settings.max_num_waiting,
+        max_num_waiting_tokens=settings.max_num_waiting_tokens,
         max_batch_tokens=settings.max_batch_tokens,
         enable_prefix_cache=settings.enable_prefix_cache,
         cache_root=repr((sorted(info.file_sha256.items()), settings.dtype)).encode(),
+        speculation=settings.speculation,
+        draft_model=None if draft is None else draft.model,
     )
     capacity = (num_blocks - 1) * settings.block_size
     max_context_length = min(settings.max_context_length, capacity)
@@ -146,7 +155,17 @@ def _inspect(directory: Path, file_sha256: dict[str, str]) -> ModelInfo:
     return info
 
 
-def _num_blocks(info: ModelInfo, settings: LlmSettings) -> int:
+def _inspect_draft(target_dir: Path, settings: LlmSettings) -> ModelInfo | None:
+    draft_model = settings.speculation.draft_model
+    if draft_model is None:
+        return None
+    directory = Path(draft_model.model_dir)
+    draft = _inspect(directory, draft_model.file_sha256)
+    check_fit(target_dir, directory, draft, settings.max_context_length)
+    return draft
+
+
+def _num_blocks(info: ModelInfo, draft: ModelInfo | None, settings: LlmSettings) -> int:
     """Blocks of the pool, the trash block among them."""
     if settings.max_context_length > info.max_context_length:
         raise LoadRefused(f"the model's context ends at {info.max_context_length} tokens")
@@ -158,6 +177,7 @@ def _num_blocks(info: ModelInfo, settings: LlmSettings) -> int:
         max_batch_tokens=settings.max_batch_tokens,
         max_num_requests=settings.max_num_requests,
         is_cuda=settings.device != "cpu",
+        draft=draft,
     )
     if fitting < 1:
         message = f"{settings.memory_budget_bytes} bytes hold the model but not one block of KV cache, or not the model"

@@ -15,12 +15,16 @@ import torch
 from torch import nn
 
 from models.info import ModelInfo
+from models.vision import text_config, text_half
 from runtime.llm import attention
 from runtime.llm.checkpoint import Checkpoint
 from runtime.llm.file_embedding import FileEmbedding
 from runtime.llm.fused_layer import fuse
 from runtime.llm.linear import Linear, Packing
 from runtime.llm.modeling import import_architecture
+from runtime.llm.rotary import choose_frequencies, keep_frequencies
+from runtime.llm.stored_names import is_stacked, read_stacked, stored_name
+from runtime.llm.vision.positions import MultimodalRotary
 
 ReportFraction = Callable[[float], None]
 
@@ -32,15 +36,22 @@ class LoadedModel(NamedTuple):
     """Layers that would be faster packed, and are not yet."""
 
 
-def build_skeleton(directory: Path, info: ModelInfo) -> Any:
-    """The module tree without weights."""
+def build_skeleton(directory: Path, info: ModelInfo, max_context_length: int | None = None) -> Any:
+    """The module tree of the text half without weights, for requests of up to so many tokens, or all the model can."""
+    text = text_half(info)
     model_class, config_class = import_architecture(
-        info.model_type, info.architecture, attention.NAME, attention.attend
+        text.model_type, text.architecture, attention.NAME, attention.attend
     )
-    config = config_class.from_dict(json.loads((directory / "config.json").read_bytes()))
-    config._attn_implementation = attention.NAME
-    with _parameters_on_meta():
-        return model_class(config).eval()
+    config = config_class.from_dict(text_config(json.loads((directory / "config.json").read_bytes())))
+    _prepare_config(config, max_context_length or info.max_context_length)
+    with parameters_on_meta():
+        model = model_class(config).eval()
+    keep_frequencies(model)
+    _drop_unused_buffers(model)
+    if info.vision is not None and info.vision.mrope_section is not None:
+        decoder = getattr(model, model.base_model_prefix)
+        decoder.rotary_emb = MultimodalRotary(decoder.rotary_emb, info.vision.mrope_section)
+    return model
 
 
 def load_weights(
@@ -54,7 +65,8 @@ def load_weights(
     report: ReportFraction = lambda fraction: None,
 ) -> LoadedModel:
     """Make a skeleton ready to run. `is_fused` False keeps transformers' own layers."""
-    checkpoint = Checkpoint(directory, (name for name in info.file_sha256 if name.endswith(".safetensors")))
+    checkpoint = Checkpoint.of_model(directory, info)
+    info = text_half(info)
     fill_skeleton(model, checkpoint, info, dtype=dtype, device=device, report=report)
     if is_fused:
         fuse(model, info.attention, checkpoint.drop_pages)
@@ -77,10 +89,11 @@ def fill_skeleton(
     num_bytes_done = 0
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(path, recurse=False):
-            stored = checkpoint.tensor(tied.get(name, name))
-            tensor = stored.to(device=device, dtype=dtype)
-            if tensor.data_ptr() != stored.data_ptr():
-                checkpoint.drop_pages(stored)
+            if is_stacked(name):
+                tensor = torch.empty(parameter.shape, dtype=dtype, device=device)
+                read_stacked(checkpoint, name, info.model_type, tensor)
+            else:
+                tensor = _read_tensor(checkpoint, stored_name(tied.get(name, name), info.model_type), dtype, device)
             assert tensor.shape == parameter.shape, name
             setattr(module, name.removeprefix(f"{path}."), nn.Parameter(tensor, requires_grad=False))
             num_bytes_done += tensor.nbytes
@@ -89,8 +102,33 @@ def fill_skeleton(
     assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
 
 
+def _prepare_config(config: Any, max_context_length: int) -> None:
+    """A file may ask for what only training needs, or for ways of computing that depend on the batch."""
+    config._attn_implementation = attention.NAME
+    config._experts_implementation = "eager"
+    config.output_attentions = config.output_hidden_states = config.output_router_logits = False
+    config.return_dict = True
+    config.pad_token_id = None
+    choose_frequencies(config, max_context_length)
+
+
+def _drop_unused_buffers(model: Any) -> None:
+    """GPTBigCode builds a mask of context × context that only its own attention reads."""
+    decoder = getattr(model, model.base_model_prefix)
+    if type(decoder).__name__ == "GPTBigCodeModel":
+        del decoder.bias
+
+
+def _read_tensor(checkpoint: Checkpoint, name: str, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    stored = checkpoint.tensor(name)
+    tensor = stored.to(device=device, dtype=dtype)
+    if tensor.data_ptr() != stored.data_ptr():
+        checkpoint.drop_pages(stored)
+    return tensor
+
+
 @contextmanager
-def _parameters_on_meta() -> Iterator[None]:
+def parameters_on_meta() -> Iterator[None]:
     """Parameters made inside have a shape and nothing else, and nobody draws random values for them."""
     register = nn.Module.register_parameter
 
@@ -116,8 +154,9 @@ def _parameters_on_meta() -> Iterator[None]:
 
 def _read_embeddings_from_file(model: Any, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
     for path, module in list(model.named_modules()):
-        if type(module) is nn.Embedding and (stored := checkpoint.locate(f"{path}.weight")).dtype is dtype:
-            model.set_submodule(path, FileEmbedding(stored))
+        if isinstance(module, nn.Embedding) and (stored := checkpoint.locate(f"{path}.weight")).dtype is dtype:
+            # Gemma multiplies what it looks up.
+            model.set_submodule(path, FileEmbedding(stored, getattr(module, "scalar_embed_scale", None)))
 
 
 def _make_packable(model: Any, checkpoint: Checkpoint) -> Packing:

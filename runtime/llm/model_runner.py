@@ -1,7 +1,8 @@
 """One batch of the scheduler becomes one forward of the model, and its last rows become tokens.
 
-Flattens all requests' tokens into a single row, tells attention where each request's keys are, computes logits only
-where a token is to be drawn. Reads requests, never changes them; knows nothing of queues, blocks' owners or clients.
+A row's draft is computed with it, and the sampler chooses a token at each of its positions; those that the draft had
+guessed, and the one after them, are the row's result. Reads requests, never changes them; knows nothing of queues,
+blocks' owners or clients.
 """
 
 from time import perf_counter
@@ -9,60 +10,93 @@ from typing import Any
 
 import torch
 
-from runtime.llm.attention_gather import GatherAttention, Span
-from runtime.llm.forward_context import use_attention
+from runtime.llm.attention_gather import GatherAttention
+from runtime.llm.forward import Forward, TokenRow, Vision
 from runtime.llm.linear import Packing
-from runtime.llm.request import Batch, SampledToken
+from runtime.llm.masks import Mask, MaskFiller, PendingMasks
+from runtime.llm.prompt_logprobs import PromptToken, prompt_logprobs, wanted_tokens
+from runtime.llm.request import Batch, RowResult, SampledToken, ScheduledRequest
 from runtime.llm.sampler import SampledRow, sample
+from runtime.llm.speculation.verification import accepted_part
 
 
 class ModelRunner:
     """`model` is a `…ForCausalLM` whose attention is `attention.attend`."""
 
-    def __init__(self, model: Any, attention: GatherAttention, packing: Packing) -> None:
-        self._model = model
-        self._decoder = getattr(model, model.base_model_prefix)
-        self._attention = attention
-        self._device = attention.device
+    def __init__(self, model: Any, attention: GatherAttention, packing: Packing, vision: Vision | None = None) -> None:
+        self._forward = Forward(model, attention, vision)
         self._packing = packing
+        self._mask_filler = MaskFiller(model.config.get_text_config().vocab_size)
         self._last_forward_s = 0.0
 
-    def execute(self, batch: Batch) -> list[SampledToken]:
-        """Write the KV of every scheduled token; one sampled token per row that wants it, in the batch's order."""
-        token_ids: list[int] = []
-        positions: list[int] = []
-        spans: list[Span] = []
-        logit_rows: list[int] = []
-        sampled_rows: list[SampledRow] = []
-        for request, num_tokens, is_sampled in batch.scheduled:
-            start = request.num_computed_tokens
-            stop = start + num_tokens
-            spans.append(Span(len(token_ids), num_tokens, start, request.block_ids))
-            token_ids += request.token_ids(start, stop)
-            positions += range(start, stop)
-            if is_sampled:
-                logit_rows.append(len(token_ids) - 1)
-                sampled_rows.append(SampledRow(request.sampling, request.seed, stop, request.num_logprobs))
+    def execute(self, batch: Batch) -> list[RowResult]:
+        """Write the KV of every scheduled token; a result for each row, in the batch's order."""
         # While layers are left to pack each step takes twice as long, so that none stalls; the first takes no longer.
         self._packing.advance(self._last_forward_s)
         started_at = perf_counter()
-        with torch.inference_mode():
-            with use_attention(self._attention.prepare(spans)):
-                logits = self._forward(token_ids, positions, logit_rows)
-            sampled = sample(logits, sampled_rows) if logits is not None else []
+        masks = self._mask_filler.begin(batch.scheduled)
+        computed = self._forward.compute([_token_row(row) for row in batch.scheduled])
+        plan = _Plan(batch, masks)
+        sampled: list[SampledToken] = []
+        if plan.sampled_positions:
+            with torch.inference_mode():
+                sampled = sample(computed.logits(plan.sampled_positions), plan.sampled_rows)
+        in_prompt = prompt_logprobs(plan.prompt_tokens, computed.logits) if plan.prompt_tokens else []
         self._last_forward_s = perf_counter() - started_at
-        return sampled
+        return plan.results(sampled, in_prompt)
 
-    def _forward(self, token_ids: list[int], positions: list[int], logit_rows: list[int]) -> torch.Tensor | None:
-        # use_cache is said aloud because the config's default would build a second cache.
-        inputs = {
-            "input_ids": torch.tensor([token_ids], device=self._device),
-            "position_ids": torch.tensor([positions], device=self._device),
-            "use_cache": False,
-        }
-        if not logit_rows:
-            self._decoder(**inputs)
-            return None
-        rows = torch.tensor(logit_rows, device=self._device)
-        logits: torch.Tensor = self._model(**inputs, logits_to_keep=rows).logits[0]
-        return logits
+
+class _Plan:
+    """Which logits of a computed batch are wanted, and for what."""
+
+    def __init__(self, batch: Batch, masks: PendingMasks) -> None:
+        self.sampled_positions: list[int] = []
+        """In the flattened batch: the last token of each row that is sampled, and its draft."""
+        self.sampled_rows: list[SampledRow] = []
+        self.prompt_tokens: list[PromptToken] = []
+        self._batch = batch
+        self._masks = masks
+        self._num_prompt_tokens: list[int] = []
+        """Of `prompt_tokens`, by row."""
+        first = 0
+        for row in batch.scheduled:
+            self._add(row, first)
+            first += row.num_tokens + len(row.draft_token_ids)
+
+    def results(self, sampled: list[SampledToken], in_prompt: list[SampledToken]) -> list[RowResult]:
+        """By row, from what the sampler and the prompts' logprobs gave for all of them together."""
+        results = []
+        sampled_start = prompt_start = 0
+        for row, num_prompt_tokens in zip(self._batch.scheduled, self._num_prompt_tokens, strict=True):
+            sampled_stop = sampled_start + row.is_sampled + len(row.draft_token_ids)
+            prompt_stop = prompt_start + num_prompt_tokens
+            tokens = accepted_part(sampled[sampled_start:sampled_stop], row.draft_token_ids)
+            failure = self._masks.failure_of(row)
+            results.append(RowResult(tokens, in_prompt[prompt_start:prompt_stop], failure=failure))
+            sampled_start, prompt_start = sampled_stop, prompt_stop
+        return results
+
+    def _add(self, row: ScheduledRequest, first: int) -> None:
+        request, num_tokens, is_sampled, draft = row
+        if is_sampled:
+            last = first + num_tokens - 1
+            self.sampled_positions += range(last, last + len(draft) + 1)
+            self.sampled_rows += _sampled_rows(row, self._masks.of(row))
+        wanted: list[PromptToken] = []
+        if request.num_prompt_logprobs:
+            start = request.num_computed_tokens
+            wanted = wanted_tokens(request, start, start + num_tokens, first)
+            self.prompt_tokens += wanted
+        self._num_prompt_tokens.append(len(wanted))
+
+
+def _token_row(row: ScheduledRequest) -> TokenRow:
+    request, num_tokens, _, draft = row
+    start = request.num_computed_tokens
+    token_ids = request.token_ids(start, start + num_tokens)
+    return TokenRow([*token_ids, *draft] if draft else token_ids, start, request.block_ids, request.images)
+
+
+def _sampled_rows(row: ScheduledRequest, masks: list[Mask]) -> list[SampledRow]:
+    request, draft = row.request, row.draft_token_ids
+    return [SampledRow.of(request, draft[:length], mask) for length, mask in enumerate(masks)]

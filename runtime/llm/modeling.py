@@ -2,7 +2,7 @@
 
 Importing `modeling_llama` the plain way costs 2.3 s and 110 MB, most of it for generation, distribution, quantisation
 and checkpoint conversion; the architecture itself needs 0.2 s. So where nobody has imported transformers yet, the
-modules that lead there are stood in for, by exactly the names that dense decoders take from them. A name that is not
+modules that lead there are stood in for, by exactly the names that decoders take from them. A name that is not
 here is an ImportError, and that architecture is imported in full. Nothing of this survives the import.
 """
 
@@ -20,6 +20,9 @@ from torch import nn
 
 logger = logging.getLogger(__name__)
 
+_PACKAGES = {"gemma3_text": "gemma3"}
+"""By model type, where a package of transformers is called otherwise."""
+
 DecoratedT = TypeVar("DecoratedT")
 AttentionFunction = Callable[..., tuple[torch.Tensor, None]]
 
@@ -33,12 +36,16 @@ class Architecture(NamedTuple):
 def import_architecture(model_type: str, name: str, attention_name: str, attend: AttentionFunction) -> Architecture:
     """Import the class called `name`, with `attend` registered as the attention called `attention_name`.
 
-    Raises ImportError when transformers has no such model.
+    Raises ImportError when transformers has no such model, or one that attends in a way of its own.
     """
-    module_name = f"transformers.models.{model_type}.modeling_{model_type}"
+    package = _PACKAGES.get(model_type, model_type)
+    module_name = f"transformers.models.{package}.modeling_{package}"
     module = _import_lean(module_name) if "transformers" not in sys.modules else None
     module = module or importlib.import_module(module_name)
-    module.ALL_ATTENTION_FUNCTIONS.register(attention_name, attend)
+    functions = getattr(module, "ALL_ATTENTION_FUNCTIONS", None)
+    if functions is None:
+        raise ImportError(f"{module_name} takes no attention function")
+    functions.register(attention_name, attend)
     model_class = getattr(module, name, None)
     if model_class is None:
         raise ImportError(f"{module_name} has no {name}")
@@ -66,7 +73,7 @@ def _stand_ins() -> Iterator[None]:
         "": {"__version__": importlib.metadata.version("transformers")},
         ".models": {},
         ".generation": {"GenerationMixin": _Unused},
-        ".integrations": _KERNEL_DECORATORS,
+        ".integrations": _INTEGRATIONS,
     }
     for suffix, names in packages.items():
         _stand_in(suffix, {**names, "__path__": [root + suffix.replace(".", "/")]})
@@ -92,7 +99,7 @@ class _Unused:
 
 
 class _Model(nn.Module):
-    """What dense decoders use of PreTrainedModel; weights are `loader.py`'s affair."""
+    """What decoders use of PreTrainedModel; weights are `loader.py`'s affair."""
 
     def __init__(self, config: object) -> None:
         super().__init__()
@@ -135,9 +142,21 @@ _KERNEL_DECORATORS: dict[str, object] = {
     "use_kernel_forward_from_hub": _kernel_decorator,
     "use_kernelized_func": _kernel_decorator,
 }
+# A mixture of experts is computed expert by expert: what a token gets does not depend on who shares its batch.
+_INTEGRATIONS: dict[str, object] = {**_KERNEL_DECORATORS, "use_experts_implementation": _undecorated}
 _MODULES: dict[str, dict[str, object]] = {
     ".integrations.hub_kernels": _KERNEL_DECORATORS,
-    ".masking_utils": {"create_causal_mask": _no_mask, "create_sliding_window_causal_mask": _no_mask},
+    ".masking_utils": {
+        "create_causal_mask": _no_mask,
+        "create_masks_for_generate": _no_mask,
+        "create_sliding_window_causal_mask": _no_mask,
+        # Those of images, which a decoder never asks for.
+        "_preprocess_mask_arguments": _no_mask,
+        "blockwise_overlay": _no_mask,
+        "maybe_pad_block_sequence_ids": _no_mask,
+        "sliding_window_overlay": _no_mask,
+    },
+    ".models.auto": {"AutoConfig": _Unused, "AutoModel": _Unused},
     ".modeling_flash_attention_utils": {"FlashAttentionKwargs": dict},
     ".modeling_layers": {
         "GradientCheckpointingLayer": nn.Module,

@@ -15,11 +15,17 @@ DIGEST_BYTES = 16
 
 
 class PrefixCache:
-    """`secret` keys every digest, so that nobody outside can compute, and aim for, a collision."""
+    """`secret` keys every digest, so that nobody outside can compute, and aim for, a collision.
 
-    def __init__(self, pool: BlockPool, block_size: int, *, secret: bytes, root: bytes) -> None:
+    With `spans_calls` off only the choices of one call share, and a request with itself after a preemption.
+    """
+
+    def __init__(
+        self, pool: BlockPool, block_size: int, *, secret: bytes, root: bytes, spans_calls: bool = True
+    ) -> None:
         self._pool = pool
         self._block_size = block_size
+        self._spans_calls = spans_calls
         self._secret = secret
         self._root = self._digest(b"", root)
 
@@ -36,7 +42,7 @@ class PrefixCache:
         The block of its last token is never among them: at least one token must be computed to have logits, and its
         KV must land in a block of the request's own.
         """
-        num_full_blocks = (request.num_tokens - 1) // self._block_size
+        num_full_blocks = _num_tokens_to_match(request) // self._block_size
         self._extend_digests(request, num_full_blocks)
         block_ids = []
         for digest in request.block_digests[:num_full_blocks]:
@@ -60,9 +66,32 @@ class PrefixCache:
         size = self._block_size
         while len(digests) < num_blocks:
             start = len(digests) * size
-            parent = digests[-1] if digests else self._digest(self._root, request.cache_namespace)
+            parent = digests[-1] if digests else self._namespace_digest(request)
             tokens = array("i", request.token_ids(start, start + size))
-            digests.append(self._digest(parent, tokens.tobytes()))
+            digests.append(self._digest(parent, tokens.tobytes() + _images_in(request, start, start + size)))
+
+    def _namespace_digest(self, request: Request) -> bytes:
+        digest = self._digest(self._root, request.cache_namespace)
+        return digest if self._spans_calls else self._digest(digest, request.request_id.encode())
 
     def _digest(self, parent: bytes, content: bytes) -> bytes:
         return blake2b(parent + content, digest_size=DIGEST_BYTES, key=self._secret).digest()
+
+
+def _images_in(request: Request, start: int, stop: int) -> bytes:
+    """Which images tokens `start` to `stop` stand for, and from where in each: placeholder tokens are all alike."""
+    return b"".join(
+        image.digest + (start - image.start).to_bytes(8, "little", signed=True)
+        for image in request.images
+        if image.start < stop and start < image.start + image.num_tokens
+    )
+
+
+def _num_tokens_to_match(request: Request) -> int:
+    """A prompt token whose logprob is wanted needs the logits before it. Once there is output, nothing limits."""
+    num_tokens = request.num_tokens - 1
+    if not request.output_token_ids:
+        num_tokens = max(0, num_tokens - request.num_prompt_logprobs)
+        if request.cache_max_tokens is not None:
+            num_tokens = min(num_tokens, request.cache_max_tokens)
+    return num_tokens

@@ -4,21 +4,62 @@ A request has no phases. `num_computed_tokens` advances towards `num_tokens`; pr
 prefix-cache hit and the resumption after a preemption differ only in how far apart the two are.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from runtime.protocol import SamplingParams
+from runtime.llm.sampling.token_counts import TokenCounts
+from runtime.llm.timeline import Timeline
+from runtime.protocol import Performance, SamplingParams
 
 FinishReason = Literal["stop", "length"]
+
+
+class TokenConstraint(Protocol):
+    """What decides which tokens may come next in one choice: a grammar, a cap on thinking, or both in turn.
+
+    Belongs to one request and is driven by the engine's thread. An exception out of it ends that request alone.
+    """
+
+    def fill_mask(self, mask: NDArray[np.int32]) -> bool:
+        """Set bit i % 32 of `mask[i // 32]` for each token i that may come next, clear the others.
+
+        False: every token may come, and the mask was not written.
+        """
+
+    def accept(self, token_id: int) -> None:
+        """This token came. Raises ValueError when it was not allowed."""
+
+    def roll_back(self, num_tokens: int) -> None:
+        """Forget the last tokens that were accepted."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing but the end may follow."""
 
 
 class RequestStatus(Enum):
     WAITING = auto()  # holds no blocks
     RUNNING = auto()  # holds blocks for every token it has
     FINISHED = auto()  # holds no blocks; `finish_reason` says why, None when aborted
+
+
+class PromptImage(NamedTuple):
+    """One image in a prompt: tokens `start` to `start + num_tokens` stand for it."""
+
+    start: int
+    num_tokens: int
+    digest: bytes
+    """Of what the encoder sees; part of the prefix cache's key."""
+    pixels: NDArray[np.uint8]
+    """[height, width, 3], scaled as the model wants it."""
+    grid: tuple[int, int, int]
+    """Patches in time, height and width."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -36,19 +77,44 @@ class Request:
     stop_token_ids: frozenset[int] = frozenset()
     num_logprobs: int | None = None
     """None: no logprobs; k: the chosen token's and the k most likely ones'."""
+    num_prompt_logprobs: int = 0
+    """So many of the prompt's last tokens want their logprobs, `num_logprobs` alternatives each; fewer than all."""
+    constraint: TokenConstraint | None = None
+    prediction: list[int] = field(default_factory=list)
+    """What the client expects as output."""
+    images: Sequence[PromptImage] = ()
+    """In the prompt's order."""
     cache_namespace: bytes = b""
+    cache_max_tokens: int | None = None
+    """Prompt tokens that may be taken from the prefix cache at most."""
+    tenant: str = ""
+    is_watched: bool = False
+    """Somebody behind the engine may end it at any token, such as at a stop string."""
+
+    # Written by the engine.
+    timeline: Timeline = field(default_factory=Timeline)
 
     # Written by the engine, after a step.
     output_token_ids: list[int] = field(default_factory=list)
     num_computed_tokens: int = 0
     """Tokens whose KV is in `block_ids`."""
     finish_reason: FinishReason | None = None
+    mirostat_mu: float | None = None
+    """As the last token left it; None before the first."""
+    prompt_logprobs: list["SampledToken"] = field(default_factory=list)
+    """Found so far, in the prompt's order; they leave with the first token, and then no more are wanted."""
+
+    # Written by the sampler.
+    token_counts: TokenCounts | None = None
+    """A cache of what the tokens say, so it survives preemption; None unless a penalty looks at it."""
 
     # Written by the scheduler.
     status: RequestStatus = RequestStatus.WAITING
     block_ids: list[int] = field(default_factory=list)
     """The block table: token i lives in block `block_ids[i // block_size]`, slot `i % block_size`."""
     num_preemptions: int = 0
+    num_queued_tokens: int = 0
+    """What it counts for in a bounded queue: its prompt, less what another choice computes for it."""
     num_cached_tokens: int = 0
     """Prompt tokens found in the prefix cache when the request first ran."""
 
@@ -56,6 +122,10 @@ class Request:
     block_digests: list[bytes] = field(default_factory=list)
     """Of the full blocks hashed so far; a function of the tokens, so it survives preemption."""
     num_published_blocks: int = 0
+
+    def __post_init__(self) -> None:
+        if self.token_counts is None:
+            self.token_counts = TokenCounts.of(self.sampling, self.prompt_token_ids)
 
     @property
     def num_tokens(self) -> int:
@@ -84,12 +154,14 @@ class Generation(NamedTuple):
 
 
 class ScheduledRequest(NamedTuple):
-    """Compute tokens `num_computed_tokens` to `num_computed_tokens + num_tokens` of this request."""
+    """Compute tokens `num_computed_tokens` to `num_computed_tokens + num_tokens` of this request, then the draft."""
 
     request: Request
     num_tokens: int
     is_sampled: bool
     """Whether the last of them is the request's last token, so that its logits give the next one."""
+    draft_token_ids: Sequence[int] = ()
+    """Guesses of what comes next, verified in the same step; only with `is_sampled`."""
 
 
 class Batch(NamedTuple):
@@ -104,6 +176,21 @@ class SampledToken(NamedTuple):
     """Of the raw distribution; None unless the request asks for logprobs."""
     top: list[tuple[int, float]]
     """Token ids and logprobs of the most likely tokens, best first; empty unless asked."""
+    mirostat_mu: float | None = None
+    """The request's, once it takes this token; None without mirostat."""
+
+
+class RowResult(NamedTuple):
+    """What a step brought one scheduled row."""
+
+    tokens: Sequence[SampledToken] = ()
+    """None unless `is_sampled`; else one more than the accepted ones of the draft."""
+    prompt_logprobs: Sequence[SampledToken] = ()
+    """Of the prompt tokens in this row that want them."""
+    is_computed: bool = True
+    """False: nothing was done for this row, which waits for an image to be encoded; a later step schedules it again."""
+    failure: Exception | None = None
+    """What went wrong with this row alone; it has no other result then."""
 
 
 class TokenOutput(msgspec.Struct, frozen=True, gc=False):
@@ -117,6 +204,12 @@ class TokenOutput(msgspec.Struct, frozen=True, gc=False):
     finish_reason: FinishReason | None
     num_prompt_tokens: int
     num_cached_tokens: int
+    prompt_logprobs: list[SampledToken] = []
+    """With the first token: those that the request wanted."""
+    performance: Performance | None = None
+    """So far, without the tokenizer's part; with `finish_reason`, and always for a request that is watched."""
+    ends_sentence: bool = False
+    """It stopped because a constraint allows nothing more: unlike a stop token, this one is text."""
 
 
 class RequestFailed(NamedTuple):

@@ -2,23 +2,24 @@
 
 Owns the queue of waiting requests and the list of running ones. A request gets blocks for all its tokens when it is
 admitted and one more whenever its decoding fills the last, so only decodes can run out of blocks, and then the
-youngest running request gives its blocks back and waits again. Computing, sampling and finishing are the engine's.
+youngest running request gives its blocks back and waits again. Of the choices of a call one computes the prompt and
+the others then begin with its full blocks; the rest, less than a block, each computes for itself. Computing, sampling
+and finishing are the engine's.
 """
 
-from collections import deque
-
+from runtime.llm.backlog import Backlog
 from runtime.llm.block_pool import BlockPool
+from runtime.llm.fair_queue import FairQueue
 from runtime.llm.prefix_cache import PrefixCache
 from runtime.llm.request import Batch, Request, RequestStatus, ScheduledRequest
 
 
 class Scheduler:
-    """`prefix_cache` None: nothing is ever shared."""
-
     def __init__(
         self,
         pool: BlockPool,
-        prefix_cache: PrefixCache | None,
+        prefix_cache: PrefixCache,
+        backlog: Backlog,
         *,
         block_size: int,
         max_num_requests: int,
@@ -26,19 +27,19 @@ class Scheduler:
     ) -> None:
         self.running: list[Request] = []
         """Oldest first."""
-        self.waiting: deque[Request] = deque()
-        """First come, first served; preempted ones at the head."""
+        self.waiting = FairQueue()
+        self.backlog = backlog
+        """Counts those in `waiting` and those held back."""
+        self.preempted: list[Request] = []
+        """By the last `schedule`."""
         self._followers: dict[str, list[Request]] = {}
-        """By request id: choices held back until the first choice has computed the prompt that they share."""
+        """By request id: choices held back until another one has computed the prompt that they share; never empty."""
         self._pool = pool
         self._prefix_cache = prefix_cache
         self._block_size = block_size
-        self._max_num_requests = max_num_requests
+        self._max_num_running = min(max_num_requests, max_batch_tokens)
+        """So that a step has a token for each when all decode."""
         self._max_batch_tokens = max_batch_tokens
-
-    @property
-    def num_waiting(self) -> int:
-        return len(self.waiting) + sum(map(len, self._followers.values()))
 
     def can_ever_fit(self, request: Request) -> bool:
         """Whether the whole pool could hold the request at its longest; its last token never needs KV."""
@@ -46,50 +47,96 @@ class Scheduler:
 
     def add(self, choices: list[Request]) -> None:
         """Queue the choices of one call."""
-        has_full_block = len(choices[0].prompt_token_ids) > self._block_size
-        if self._prefix_cache is not None and has_full_block:
-            self._prefix_cache.hash_prompt(choices)
-            self.waiting.append(choices[0])
-            self._followers[choices[0].request_id] = choices[1:]
+        self._prefix_cache.hash_prompt(choices)
+        first, *others = choices
+        num_shared = len(first.block_digests) * self._block_size
+        for choice in choices:
+            choice.num_queued_tokens = len(choice.prompt_token_ids) - (num_shared if choice is not first else 0)
+            self.backlog.enter(choice)
+        self.waiting.append(first)
+        if num_shared and others:
+            self._followers[first.request_id] = others
         else:
-            self.waiting.extend(choices)
+            for choice in others:
+                self.waiting.append(choice)
 
-    def release_followers(self, request_id: str) -> None:
-        """The prompt is computed, or never will be by the first choice: let the others come."""
-        self.waiting.extendleft(reversed(self._followers.pop(request_id, [])))
+    def note_output(self, request: Request) -> None:
+        """The engine has appended a token; after the first one the prompt is there for the other choices."""
+        self.waiting.charge_output(request.tenant, 1)
+        if len(request.output_token_ids) == 1:
+            self._release_followers(request.request_id)
 
     def finish(self, request: Request) -> None:
         """Take a request out, in whatever state it is, with all it holds."""
+        followers = self._followers.get(request.request_id, [])
         if request.status is RequestStatus.RUNNING:
             self.running.remove(request)
             self._free_blocks(request)
-            self.release_followers(request.request_id)
-        elif request in (followers := self._followers.get(request.request_id, [])):
-            followers.remove(request)
+            self._replace_leader(request)
         else:
-            self.waiting.remove(request)
-            self.release_followers(request.request_id)
+            self.backlog.leave(request)
+            if request in followers:
+                self._hold_back([follower for follower in followers if follower is not request], request.request_id)
+            else:
+                self.waiting.remove(request)
+                self._replace_leader(request)
         request.status = RequestStatus.FINISHED
 
     def schedule(self) -> Batch:
-        """Hand out one step's token budget: (1) decodes, (2) running prefills, oldest first, (3) waiting requests.
-
-        While several want to prefill none gets more than half of what the decodes leave, so that a long prompt delays
-        short ones but does not shut them out; (4) what is left over then goes to the oldest.
+        """Hand out one step's token budget: decodes first, to prefills what is left.
 
         Nothing here depends on the step's success: one that raised can be scheduled again.
         """
+        self.preempted = []
         self._allocate_for_decodes()
         decodes = [ScheduledRequest(request, 1, True) for request in self.running if request.num_missing_tokens == 1]
-        # Never negative: whoever was admitted took at least one token of a budget that others had left.
         budget = self._max_batch_tokens - len(decodes)
+        prefills = [request for request in self.running if request.num_missing_tokens > 1]
+        return Batch(decodes + _prefill_rows(self._chunk_prefills(prefills, budget)))
+
+    def reserve_draft(self, request: Request, num_tokens: int) -> int:
+        """Blocks for tokens beyond the request's own, as long as every running request could still grow by one.
+
+        Returns for how many tokens there is room. Whatever the step does not fill is given back by `trim`.
+        """
+        room = len(request.block_ids) * self._block_size - request.num_tokens
+        while room < num_tokens and self._pool.num_free > len(self.running):
+            request.block_ids.append(self._pool.allocate())
+            room += self._block_size
+        return min(room, num_tokens)
+
+    def trim(self, request: Request) -> None:
+        """Give back the blocks that hold none of the request's tokens."""
+        while len(request.block_ids) > self._num_blocks(request.num_computed_tokens):
+            self._pool.free(request.block_ids.pop())
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless requests, queues and blocks agree; for tests, after every step."""
+        held_back = [request for followers in self._followers.values() for request in followers]
+        waiting = [*self.waiting, *held_back]
+        for request in waiting:
+            assert request.status is RequestStatus.WAITING
+            assert not request.block_ids
+            assert request.num_computed_tokens == 0
+        assert self.backlog.total == (len(waiting), sum(request.num_queued_tokens for request in waiting))
+        for request in self.running:
+            assert request.status is RequestStatus.RUNNING
+            assert len(request.block_ids) * self._block_size >= request.num_computed_tokens
+        assert len(self.running) <= self._max_num_running
+        self._pool.check_integrity(request.block_ids for request in self.running)
+
+    def _chunk_prefills(self, prefills: list[Request], budget: int) -> dict[Request, int]:
+        """Tokens for each: (1) the oldest running one, (2) the others, those that lack least first, (3) waiting ones.
+
+        None gets more than half, and while somebody waits those that run leave a quarter: the oldest always moves on,
+        and long prompts delay short ones but never shut them out. (4) What is left over goes to the oldest.
+        """
         share = max(1, budget // 2)
+        reserved = budget // 4 if self.waiting else 0
         chunks: dict[Request, int] = {}
-        if len(decodes) < len(self.running):
-            for request in self.running:
-                if request.num_missing_tokens > 1:
-                    chunks[request] = min(request.num_missing_tokens, share, budget)
-                    budget -= chunks[request]
+        for request in prefills[:1] + sorted(prefills[1:], key=lambda request: request.num_missing_tokens):
+            chunks[request] = min(request.num_missing_tokens, share, budget - reserved)
+            budget -= chunks[request]
         while budget and (admitted := self._admit_next()) is not None:
             chunks[admitted] = min(admitted.num_missing_tokens, share, budget)
             budget -= chunks[admitted]
@@ -97,20 +144,7 @@ class Scheduler:
             extra = min(request.num_missing_tokens - num_tokens, budget)
             chunks[request] += extra
             budget -= extra
-        return Batch(decodes + _prefill_rows(chunks))
-
-    def check_integrity(self) -> None:
-        """Raise AssertionError unless requests, queues and blocks agree; for tests, after every step."""
-        held_back = [request for followers in self._followers.values() for request in followers]
-        for request in [*self.waiting, *held_back]:
-            assert request.status is RequestStatus.WAITING
-            assert not request.block_ids
-            assert request.num_computed_tokens == 0
-        for request in self.running:
-            assert request.status is RequestStatus.RUNNING
-            assert len(request.block_ids) * self._block_size >= request.num_computed_tokens
-        assert len(self.running) <= min(self._max_num_requests, self._max_batch_tokens)
-        self._pool.check_integrity(request.block_ids for request in self.running)
+        return chunks
 
     def _allocate_for_decodes(self) -> None:
         """Give each decode the block that its token needs, at the cost of the youngest when none is free."""
@@ -129,17 +163,19 @@ class Scheduler:
         self._free_blocks(request)
         request.status = RequestStatus.WAITING
         request.num_preemptions += 1
-        self.waiting.appendleft(request)
+        self.preempted.append(request)
+        self.waiting.give_back(request)
+        self.backlog.enter(request)
 
     def _admit_next(self) -> Request | None:
         """Start the head of the queue if its blocks are there and every running request could still grow by one.
 
         That margin keeps a preempted request from coming back at once, to be preempted again.
         """
-        if not self.waiting or len(self.running) >= self._max_num_requests:
+        request = self.waiting.peek()
+        if request is None or len(self.running) >= self._max_num_running:
             return None
-        request = self.waiting[0]
-        cached_block_ids = self._prefix_cache.match(request) if self._prefix_cache is not None else []
+        cached_block_ids = self._prefix_cache.match(request)
         num_new_blocks = self._num_blocks(request.num_tokens) - len(cached_block_ids)
         num_taken = num_new_blocks + sum(map(self._pool.is_free, cached_block_ids))
         if num_taken + len(self.running) > self._pool.num_free:
@@ -149,11 +185,38 @@ class Scheduler:
         request.block_ids = cached_block_ids + [self._pool.allocate() for _ in range(num_new_blocks)]
         request.num_published_blocks = len(cached_block_ids)
         request.num_computed_tokens = len(cached_block_ids) * self._block_size
+        self.waiting.remove(request)
+        self.backlog.leave(request)
         if request.num_preemptions == 0:
             request.num_cached_tokens = request.num_computed_tokens
+            self.waiting.charge_prompt(request.tenant, request.num_missing_tokens)
         request.status = RequestStatus.RUNNING
-        self.running.append(self.waiting.popleft())
+        self.running.append(request)
         return request
+
+    def _release_followers(self, request_id: str) -> None:
+        """The prompt is computed: let the others come, next of their tenant."""
+        followers = self._followers.pop(request_id, [])
+        for follower in followers:
+            follower.cache_max_tokens = None  # what it takes from its sibling is no matter of the cache
+        self.waiting.put_first(followers)
+
+    def _replace_leader(self, gone: Request) -> None:
+        """One that was to compute the prompt for others left before: the next of them does it."""
+        followers = self._followers.get(gone.request_id)
+        if followers:
+            leader = followers[0]
+            self.backlog.leave(leader)
+            leader.num_queued_tokens = len(leader.prompt_token_ids)
+            self.backlog.enter(leader)
+            self.waiting.put_first([leader])
+            self._hold_back(followers[1:], gone.request_id)
+
+    def _hold_back(self, followers: list[Request], request_id: str) -> None:
+        if followers:
+            self._followers[request_id] = followers
+        else:
+            del self._followers[request_id]
 
     def _free_blocks(self, request: Request) -> None:
         # The last block first, so that of a forgotten prefix the beginning survives longest.

@@ -6,6 +6,7 @@ pieces with or without byte fallback); a tokenizer with any other decoder is ref
 """
 
 import re
+from collections.abc import Set
 from pathlib import Path
 from typing import Literal
 
@@ -82,6 +83,7 @@ class Vocabulary:
         self.token_length_max = max(map(len, self._tokenizer.get_vocab()))
         added = self._tokenizer.get_added_tokens_decoder()
         self._special_token_ids = {token_id for token_id, token in added.items() if token.special}
+        self.special_tokens = sorted(token.content for token in added.values() if token.special)
         self._bytes: dict[int, bytes] = {}
 
     @classmethod
@@ -91,6 +93,21 @@ class Vocabulary:
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         token_ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
         return token_ids
+
+    def encode_around(self, text: str, mark: str) -> list[int]:
+        """The tokens of a text in which `mark`, a character, separates what would be one token; without the mark's."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        spans = zip(encoding.ids, encoding.offsets, strict=True)
+        return [token_id for token_id, (start, end) in spans if text[start:end] != mark]
+
+    def special_token_id(self, token: str) -> int | None:
+        """The id of this token if it is one that adds nothing to a text."""
+        token_id = self.token_id(token)
+        return token_id if token_id in self._special_token_ids else None
+
+    def is_same(self, other: "Vocabulary") -> bool:
+        """Whether every token has the same id in both."""
+        return bool(self._tokenizer.get_vocab() == other._tokenizer.get_vocab())
 
     def token_id(self, token: str) -> int | None:
         token_id: int | None = self._tokenizer.token_to_id(token)
@@ -104,9 +121,15 @@ class Vocabulary:
             found = self._bytes[token_id] = b"" if token is None else self._decode(token)
         return found
 
-    def text_bytes(self, token_id: int) -> bytes:
-        """What the token adds to a text: special tokens add nothing."""
-        return b"" if token_id in self._special_token_ids else self.token_bytes(token_id)
+    def whole_text(self, token_ids: list[int]) -> str:
+        """Of these tokens, special ones by their names."""
+        return b"".join(map(self.token_bytes, token_ids)).decode(errors="replace")
+
+    def text_bytes(self, token_id: int, shown: Set[int] = frozenset()) -> bytes:
+        """What the token adds to a text: special tokens add nothing, but for those in `shown`."""
+        if token_id in self._special_token_ids and token_id not in shown:
+            return b""
+        return self.token_bytes(token_id)
 
     def _decode(self, token: str) -> bytes:
         for step in self._steps:

@@ -73,7 +73,7 @@ def kill_daemon_while_it_writes_and_serves(daemon: DaemonProcess, after_s: float
 
 
 def _talk_until_killed(daemon: DaemonProcess) -> None:
-    body = {"model": EMBER, "messages": LONG_TALK, "stream": True, "temperature": 1.5, "max_tokens": 400}
+    body = {"model": EMBER, "messages": LONG_TALK, "stream": True, "ignore_eos": True, "max_tokens": 400}
     try:
         while True:
             list(stream_events(daemon, body))

@@ -38,7 +38,7 @@ def test_a_stream_whose_worker_dies_ends_with_an_error_within_a_second(
     own_daemon: DaemonProcess, num_events: int
 ) -> None:
     victim = worker(own_daemon)
-    body = {"model": EMBER, "messages": LONG_TALK, "stream": True, "temperature": 1.5, "n": 16, "max_tokens": 400}
+    body = {"model": EMBER, "messages": LONG_TALK, "stream": True, "ignore_eos": True, "n": 16, "max_tokens": 400}
     events = stream_events(own_daemon, body)
     for _ in range(num_events):
         next(events)
@@ -54,7 +54,7 @@ def test_a_stream_whose_worker_dies_ends_with_an_error_within_a_second(
 
 def test_a_worker_killed_during_prefill_gives_an_answer_not_a_hang(own_daemon: DaemonProcess) -> None:
     victim = worker(own_daemon)
-    body = {"model": EMBER, "messages": LONG_TALK, "n": 64, "max_tokens": 400, "temperature": 1.5}
+    body = {"model": EMBER, "messages": LONG_TALK, "n": 64, "max_tokens": 400, "ignore_eos": True}
     status: list[int] = []
 
     def post() -> None:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from appliance.domain import Deployment
 from runtime.protocol import Delta, Submit, TokenLogprob, TopLogprob, Usage
+from tests.fakes.low_level import with_low_level
 
 Script = Callable[[Submit], AsyncGenerator[list[Delta], None]]
 
@@ -38,7 +39,7 @@ def word_delta(submit: Submit, index: int, position: int, word: str, is_last: bo
         logprobs = [TokenLogprob(token_id=position, token=word.encode(), logprob=-0.5, top=top)]
     reason: Literal["stop", "length"] = "stop" if position == len(WORDS) - 1 else "length"
     cached = NUM_CACHED_TOKENS if index == 0 else NUM_PROMPT_TOKENS
-    return Delta(
+    delta = Delta(
         request_id=submit.request_id,
         index=index,
         text=word,
@@ -49,6 +50,7 @@ def word_delta(submit: Submit, index: int, position: int, word: str, is_last: bo
         if is_last
         else None,
     )
+    return with_low_level(submit, delta, NUM_PROMPT_TOKENS, is_first=position == 0)
 
 
 class FakeClient:

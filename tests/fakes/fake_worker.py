@@ -50,6 +50,7 @@ from runtime.protocol import (
     encode_frame,
     frame_length,
 )
+from tests.fakes.low_level import with_low_level
 
 NUM_BLOCKS = 1024
 FOREVER_S = 1e6
@@ -134,6 +135,10 @@ class Request:
         self.finish_reason: Literal["stop", "length"] = "stop" if self.script.num_tokens <= allowed else "length"
 
     @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.text.split())
+
+    @property
     def is_finished(self) -> bool:
         return self.position >= self.num_tokens
 
@@ -145,7 +150,7 @@ class Request:
 
     def _delta(self, index: int, position: int, is_environment_asked: bool) -> Delta:
         text = json.dumps(dict(os.environ)) if is_environment_asked else token_text(self.text, index, position)
-        return Delta(
+        delta = Delta(
             request_id=self.submit.request_id,
             index=index,
             text=text,
@@ -154,9 +159,10 @@ class Request:
             finish_reason=self.finish_reason if self.is_finished else None,
             usage=self._usage() if self.is_finished else None,
         )
+        return with_low_level(self.submit, delta, self.num_prompt_tokens, is_first=position == 0)
 
     def _usage(self) -> Usage:
-        return Usage(num_prompt_tokens=len(self.text.split()), num_cached_tokens=0, num_completion_tokens=self.position)
+        return Usage(num_prompt_tokens=self.num_prompt_tokens, num_cached_tokens=0, num_completion_tokens=self.position)
 
     def _logprobs(self, text: str, position: int) -> list[TokenLogprob] | None:
         if self.submit.num_logprobs is None:
@@ -329,7 +335,8 @@ def _text_of(submit: Submit) -> str:
         case TextPrompt(text=text):
             return text
         case ChatPrompt(messages=messages):
-            return messages[-1].content or ""
+            content = messages[-1].content or ""
+            return content if isinstance(content, str) else "".join(getattr(part, "text", "") for part in content)
         case TokenPrompt(token_ids=token_ids):
             return " ".join(map(str, token_ids))
 

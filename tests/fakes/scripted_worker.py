@@ -1,11 +1,14 @@
 """runtime/worker.py around an engine that counts: a request for text "N" gets N tokens, one a step.
 
-Started as `python -m tests.fakes.scripted_worker SOCKET`. "N!" is ended by the frontend at 13, as by a stop string.
+Started as `python -m tests.fakes.scripted_worker SOCKET`. "N!" is ended by the frontend at 13, as by a stop string;
+"N*S" has tokens of S characters. "later N" waits until "release N" has come, and is released by another thread.
 Other prompts make a part fail: `refuse` and `break` the frontend, `full` the engine's queue, `explode` its step.
 """
 
 import sys
+import threading
 import time
+from concurrent.futures import Future
 from typing import NamedTuple
 
 from runtime.engine import (
@@ -14,6 +17,7 @@ from runtime.engine import (
     Frontend,
     LoadedEngine,
     LoadRefused,
+    Postponed,
     Rendered,
     ReportProgress,
     RequestRefused,
@@ -41,9 +45,9 @@ class CountingEngine(Engine[CountRequest, Count]):
 
     def add(self, request: CountRequest) -> None:
         if request.text == "full":
-            raise RequestRefused(FailureCode.OVERLOADED, "no room")
+            raise RequestRefused(FailureCode.OVERLOADED, "no room", retry_after_s=3.0)
         self._explodes = self._explodes or request.text == "explode"
-        self._left[request.request_id] = 1 if self._explodes else int(request.text.rstrip("!"))
+        self._left[request.request_id] = 1 if self._explodes else int(request.text.rstrip("!").partition("*")[0])
         self._given[request.request_id] = 0
 
     def abort(self, request_id: str, index: int | None = None) -> None:
@@ -74,6 +78,9 @@ class CountingFrontend(Frontend[CountRequest, Count]):
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
         """Prompts of unfinished requests."""
+        self._num_choices: dict[str, int] = {}
+        """Of any request; all say the same."""
+        self._released: Future[None] = Future()
 
     def prepare(self, submit: Submit) -> CountRequest:
         assert isinstance(submit.prompt, TextPrompt)
@@ -82,7 +89,13 @@ class CountingFrontend(Frontend[CountRequest, Count]):
             raise RequestRefused(FailureCode.INVALID, "that text is refused", "prompt")
         if text == "break":
             raise ZeroDivisionError
+        if text.startswith("later ") and not self._released.done():
+            raise Postponed(self._released)
+        if text.startswith("release "):
+            threading.Thread(target=self._released.set_result, args=[None]).start()
+        text = text.rpartition(" ")[2]
         self._known[submit.request_id] = text
+        self._num_choices[submit.request_id] = submit.num_choices
         return CountRequest(submit.request_id, text)
 
     def render(self, outputs: list[Count]) -> Rendered:
@@ -93,13 +106,15 @@ class CountingFrontend(Frontend[CountRequest, Count]):
             is_stopped = output.number == 13 and self._known[output.request_id].endswith("!")
             is_last = output.is_last or is_stopped
             usage = Usage(num_prompt_tokens=1, num_cached_tokens=0, num_completion_tokens=output.number)
-            rendered.deltas.append(
+            rendered.deltas.extend(
                 Delta(
                     request_id=output.request_id,
-                    text=f"{output.number} ",
+                    index=index,
+                    text=f"{output.number} ".ljust(int(self._known[output.request_id].partition("*")[2] or 0)),
                     finish_reason="stop" if is_last else None,
                     usage=usage if is_last else None,
                 )
+                for index in range(self._num_choices[output.request_id])
             )
             if is_last:
                 del self._known[output.request_id]

@@ -1,5 +1,6 @@
 """A real engine over a tiny real model, with a KV pool of any size, driven without threads or sockets."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,53 +8,97 @@ import torch
 
 from models.info import ModelInfo
 from models.inspection import inspect_model
-from runtime.llm.attention_gather import GatherAttention
-from runtime.llm.engine import LlmEngine
+from runtime.llm.attention_gather import GatherAttention, Span
+from runtime.llm.engine import NO_SPECULATION, LlmEngine
+from runtime.llm.forward_context import use_attention
 from runtime.llm.loader import build_skeleton, load_weights
 from runtime.llm.model_runner import ModelRunner
 from runtime.llm.request import Generation, Request, TokenOutput
-from runtime.protocol import SamplingParams
+from runtime.llm.speculation.draft_model import TorchDraftModel
+from runtime.llm.vision.load import load_vision
+from runtime.llm.vision.runner import VisionRunner
+from runtime.protocol import SamplingParams, Speculation
 
 BLOCK_SIZE = 8
 GREEDY = SamplingParams(temperature=0)
 
 
 class TinyModel:
-    """A checkpoint of `tiny_llm.py`, loaded once in float32; engines over it are cheap."""
+    """A checkpoint of `tiny_llm.py`, loaded once; engines over it are cheap."""
 
-    def __init__(self, directory: Path, *, is_fused: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        is_fused: bool = True,
+        max_context_length: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.dtype = dtype
         self.info: ModelInfo = inspect_model(directory)
         self.model, self.packing = load_weights(
-            build_skeleton(directory, self.info),
+            build_skeleton(directory, self.info, max_context_length),
             directory,
             self.info,
-            dtype=torch.float32,
+            dtype=dtype,
             device=torch.device("cpu"),
             is_fused=is_fused,
         )
+        self.vision = load_vision(self.model, directory, self.info, dtype=torch.float32, device=torch.device("cpu"))
 
-    def runner(self, num_blocks: int = 200) -> ModelRunner:
-        attention = GatherAttention(
+    def attention(self, num_blocks: int = 200) -> GatherAttention:
+        return GatherAttention(
             self.info.attention,
             num_blocks=num_blocks,
             block_size=BLOCK_SIZE,
-            dtype=torch.float32,
+            dtype=self.dtype,
             device=torch.device("cpu"),
         )
-        return ModelRunner(self.model, attention, self.packing)
+
+    def runner(self, num_blocks: int = 200) -> ModelRunner:
+        return ModelRunner(self.model, self.attention(num_blocks), self.packing, self.vision)
+
+    def logits(self, token_ids: list[int], spans: list[Span]) -> torch.Tensor:
+        """Of every token of one step in which nothing was computed before."""
+        positions = [position for span in spans for position in range(span.num_tokens)]
+        with torch.inference_mode(), use_attention(self.attention().prepare(spans)):
+            logits: torch.Tensor = self.model(
+                input_ids=torch.tensor([token_ids]), position_ids=torch.tensor([positions]), use_cache=False
+            ).logits[0]
+        return logits
+
+    def draft_model(self, num_blocks: int = 200) -> TorchDraftModel:
+        """This model as the draft model of an engine that has as many blocks."""
+        return TorchDraftModel(
+            self.model,
+            self.attention(num_blocks),
+            self.packing,
+            vocab_size=self.info.vocab_size,
+            relative_cost=0.1,
+        )
 
     def engine(
-        self, *, num_blocks: int = 200, max_batch_tokens: int = 64, enable_prefix_cache: bool = True
+        self,
+        *,
+        num_blocks: int = 200,
+        max_batch_tokens: int = 64,
+        enable_prefix_cache: bool = True,
+        speculation: Speculation = NO_SPECULATION,
+        draft_model: TorchDraftModel | None = None,
     ) -> LlmEngine:
+        runner = self.runner(num_blocks)
         return LlmEngine(
-            self.runner(num_blocks),
+            runner if self.vision is None else VisionRunner(runner, self.vision.features),
             num_blocks=num_blocks,
             block_size=BLOCK_SIZE,
             max_num_requests=16,
-            max_num_waiting=100,
+            max_num_waiting=200,
+            max_num_waiting_tokens=10_000,
             max_batch_tokens=max_batch_tokens,
             enable_prefix_cache=enable_prefix_cache,
             cache_root=b"tiny",
+            speculation=speculation,
+            draft_model=draft_model,
         )
 
 
@@ -65,6 +110,7 @@ def make_request(
     sampling: SamplingParams = GREEDY,
     seed: int = 0,
     num_logprobs: int | None = None,
+    prediction: Sequence[int] = (),
 ) -> Request:
     return Request(
         request_id=request_id,
@@ -73,6 +119,7 @@ def make_request(
         seed=seed,
         max_tokens=max_tokens,
         num_logprobs=num_logprobs,
+        prediction=list(prediction),
     )
 
 

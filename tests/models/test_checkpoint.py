@@ -10,7 +10,7 @@ from models.checkpoint import Checkpoint, read_checkpoint
 from models.folder import ModelFolder
 from models.refusal import ModelRefused, RefusalReason
 from tests.fakes.safetensors_file import entry, join, split
-from tests.fakes.tiny_llm import build_tiny_model
+from tests.fakes.tiny_llm import Architecture, build_tiny_model
 
 INDEX = "model.safetensors.index.json"
 
@@ -184,6 +184,46 @@ def test_stored_rotary_frequencies_are_ignored_with_a_warning(whole: Path, tmp_p
     checkpoint = read(directory)
     assert name not in checkpoint.tensors
     assert len(checkpoint.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [
+        ("gpt_neox", "gpt_neox.layers.1.attention.bias"),
+        ("gpt_neox", "gpt_neox.layers.1.attention.masked_bias"),
+        ("gpt_neox", "gpt_neox.layers.0.attention.rotary_emb.inv_freq"),
+        ("gpt_bigcode", "transformer.h.0.attn.bias"),
+        ("mixtral", "model.layers.0.self_attn.rotary_emb.inv_freq"),
+    ],
+)
+def test_what_old_checkpoints_of_a_family_store_is_ignored_there_only(
+    architecture: Architecture, name: str, whole: Path, tmp_path: Path
+) -> None:
+    directory = build_tiny_model(tmp_path / "old", architecture)
+    append_tensor(directory / "model.safetensors", name, "U8", [8], bytes(8))
+    assert name not in read(directory).tensors
+    elsewhere = copy(whole, tmp_path)
+    append_tensor(elsewhere / "model.safetensors", name.replace("layers.0", "others.0"), "U8", [8], bytes(8))
+    assert refusal(elsewhere).reason == RefusalReason.UNEXPECTED_TENSOR
+
+
+@pytest.mark.parametrize("missing", ["experts.3.w2", "experts.0.w1", "gate"])
+def test_every_expert_must_be_there(missing: str, tmp_path: Path) -> None:
+    directory = build_tiny_model(tmp_path, "mixtral")
+    name = f"model.layers.1.block_sparse_moe.{missing}.weight"
+    rename_tensor(directory / "model.safetensors", name, "model.layers.0.self_attn.rotary_emb.inv_freq")
+    refused = refusal(directory)
+    assert refused.reason == RefusalReason.MISSING_TENSOR
+    assert name in refused.message
+
+
+def test_experts_in_a_layout_that_is_not_known_are_refused_by_name(tmp_path: Path) -> None:
+    directory = build_tiny_model(tmp_path, "qwen3_moe")
+    stacked = "model.layers.0.mlp.experts.gate_up_proj"
+    append_tensor(directory / "model.safetensors", stacked, "F32", [4, 64, 64], bytes(4 * 64 * 64 * 4))
+    refused = refusal(directory)
+    assert refused.reason == RefusalReason.UNEXPECTED_TENSOR
+    assert stacked in refused.message
 
 
 def test_a_head_that_repeats_the_tied_embedding_is_ignored(tied: Path, tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from models.conversation import MESSAGE_CHARACTERS_MAX, ChatTemplate, TemplateError, load_chat_template
+from models.conversation import MESSAGE_CHARACTERS_MAX, ChatTemplate, Conversation, TemplateError, load_chat_template
 from tests.fakes.tiny_llm import CHAT_TEMPLATE, build_tiny_tokenizer
 
-CONVERSATIONS: list[list[dict[str, object]]] = [
+CONVERSATIONS: list[list[dict[str, Any]]] = [
     [{"role": "user", "content": "hi"}],
     [{"role": "system", "content": " Be <brief> & kind. "}, {"role": "user", "content": "Grüße 🔥\n\n"}],
     [
@@ -74,12 +74,13 @@ def test_prompts_equal_those_of_transformers(tmp_path: Path, template: str) -> N
     save(tmp_path, template)
     reference: Any = AutoTokenizer.from_pretrained(tmp_path)
     ours = load(tmp_path)
-    for messages in CONVERSATIONS:
+    for messages in CONVERSATIONS if "tool" in template else CONVERSATIONS[:-1]:  # the last one calls a tool
         for add_generation_prompt in (True, False):
             expected = reference.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=add_generation_prompt
             )
-            assert ours.render(messages, add_generation_prompt=add_generation_prompt) == expected
+            conversation = Conversation(messages)
+            assert ours.render(conversation, add_generation_prompt=add_generation_prompt) == expected
 
 
 def test_a_folder_without_a_template_has_none(tmp_path: Path) -> None:
@@ -94,8 +95,8 @@ def test_an_unreadable_folder_is_an_error_that_names_the_file(tmp_path: Path) ->
         load_chat_template(tmp_path)
 
 
-def render(source: str, messages: list[dict[str, object]] | None = None) -> str:
-    return ChatTemplate(source, {"bos_token": "<s>"}).render(messages or CONVERSATIONS[0])
+def render(source: str, messages: list[dict[str, Any]] | None = None) -> str:
+    return ChatTemplate(source, {"bos_token": "<s>"}).render(Conversation(messages or CONVERSATIONS[0]))
 
 
 def refusal(source: str) -> str:
@@ -167,7 +168,7 @@ def test_a_template_sees_no_more_than_it_needs(name: str) -> None:
 
 
 def test_messages_are_not_changed_by_rendering() -> None:
-    messages: list[dict[str, object]] = [{"role": "user", "content": "hi", "name": None}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "hi", "name": None}]
     render("{% set m = messages[0] %}{% set m = dict(m, role='x') %}{{ m.role }}", messages)
     assert messages == [{"role": "user", "content": "hi", "name": None}]
 
@@ -183,3 +184,82 @@ def test_output_beyond_the_limit_is_cut_off_while_it_is_written() -> None:
 def test_a_huge_source_is_refused() -> None:
     with pytest.raises(TemplateError, match="larger than"):
         ChatTemplate("x" * 1_000_000, {})
+
+
+# ---- tools, thoughts, contents: templates in the manner of the families that have them
+
+TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": "f", "description": "<It>", "parameters": {"type": "object"}}}
+]
+QWEN_STYLE = """\
+{%- if tools %}{{- '<|im_start|>system\n# Tools\n<tools>' }}
+{%- for tool in tools %}{{- '\n' + (tool | tojson) }}{%- endfor %}{{- '\n</tools><|im_end|>\n' }}{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == 'assistant' %}
+        {{- '<|im_start|>assistant\n' }}
+        {%- if message.reasoning_content is string %}
+            {{- '<think>' + message.reasoning_content + '</think>' }}
+        {%- endif %}
+        {{- message.content or '' }}
+        {%- for call in message.tool_calls or [] %}
+            {%- set called = {'name': call.function.name, 'arguments': call.function.arguments} %}
+            {{- '<tool_call>' + (called | tojson) + '</tool_call>' }}
+        {%- endfor %}
+    {%- else %}{{- '<|im_start|>' + message.role + '\n' + message.content }}{%- endif %}
+    {{- '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}
+{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think></think>' }}{%- endif %}{%- endif %}
+"""
+LLAVA_STYLE = """\
+{%- for message in messages %}{{ message.role | upper }}: \
+{%- for part in message.content | selectattr('type', 'equalto', 'image') %}<image>{% endfor %}\
+{%- for part in message.content | selectattr('type', 'equalto', 'text') %}{{ part.text }}{% endfor %} {% endfor %}"""
+
+
+def test_tools_thoughts_and_settings_are_rendered_as_transformers_does(tmp_path: Path) -> None:
+    save(tmp_path, QWEN_STYLE)
+    reference: Any = AutoTokenizer.from_pretrained(tmp_path)
+    ours = load(tmp_path)
+    messages = [*CONVERSATIONS[2][:1], {**CONVERSATIONS[2][1], "reasoning_content": "hm"}, CONVERSATIONS[2][2]]
+    choices: list[dict[str, bool | int | str]] = [{}, {"enable_thinking": False}, {"enable_thinking": True}]
+    for settings in choices:
+        expected = reference.apply_chat_template(
+            messages, tools=TOOLS, tokenize=False, add_generation_prompt=True, **settings
+        )
+        assert ours.render(Conversation(messages, TOOLS, settings)) == expected
+        assert "<think>hm</think>" in expected
+
+
+def test_a_setting_that_the_template_does_not_have_changes_nothing_and_reserved_names_cannot_be_set() -> None:
+    source = "{{ messages | length }}{{ bos_token }}{{ add_generation_prompt }}{{ tools is none }}"
+    template = ChatTemplate(source, {"bos_token": "<s>"})
+    settings: dict[str, bool | int | str] = {
+        "bos_token": "evil",
+        "messages": "evil",
+        "add_generation_prompt": 7,
+        "tools": 1,
+        "range": 1,
+        "tokenize": True,
+    }
+    assert template.render(Conversation([], [], settings)) == "0<s>TrueTrue"
+
+
+def test_contents_are_texts_or_parts_as_the_template_wants_them() -> None:
+    text, parts = "what?", [{"type": "text", "text": "wh"}, {"type": "text", "text": "at?"}]
+    llava, plain = ChatTemplate(LLAVA_STYLE, {}), ChatTemplate("{{ messages[0].content + '!' }}", {})
+    for content in (text, parts):
+        conversation = Conversation([{"role": "user", "content": content}])
+        assert llava.render(conversation) == "USER:what? "
+        assert plain.render(conversation) == "what?!"
+    pictured = Conversation([{"role": "user", "content": [{"type": "image"}, *parts]}])
+    assert llava.render(pictured) == "USER:<image>what? "
+
+
+def test_a_template_that_knows_no_tools_has_them_described() -> None:
+    source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    shown = ChatTemplate(source, {}).render(Conversation(CONVERSATIONS[2], TOOLS))
+    assert shown.startswith("user: You may call these functions")
+    assert '"description": "<It>"' in shown
+    assert 'assistant: {"name": "look", "arguments": {"at": "Zürich", "n": [1, 2.5]}}' in shown
+    assert 'user: look returned: {"sky": "<blue>"}' in shown

@@ -100,7 +100,18 @@ def test_an_end_token_outside_the_vocabulary_is_refused(model: Path, token_id: i
     assert refusal(model).reason == RefusalReason.INVALID_CONFIG
 
 
-@pytest.mark.parametrize("change", [{"temperature": -1}, {"top_p": 1.5}, {"top_k": 2.5}, {"min_p": "x"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": -1},
+        {"top_p": 1.5},
+        {"top_k": 2.5},
+        {"min_p": "x"},
+        {"typical_p": 0},
+        {"repetition_penalty": 0},
+        {"repetition_penalty": 1e9},
+    ],
+)
 def test_senseless_default_sampling_is_refused(model: Path, change: dict[str, Any]) -> None:
     edit_json(model / "generation_config.json", change)
     refused = refusal(model)
@@ -108,9 +119,11 @@ def test_senseless_default_sampling_is_refused(model: Path, change: dict[str, An
     assert next(iter(change)) in refused.message
 
 
-def test_a_sampling_rule_that_is_not_carried_out_is_reported(model: Path) -> None:
-    edit_json(model / "generation_config.json", {"repetition_penalty": 1.1})
-    assert inspect_model(model).warnings == ["generation_config.json: repetition_penalty is not applied"]
+def test_every_sampling_rule_of_the_generation_config_becomes_a_default(model: Path) -> None:
+    edit_json(model / "generation_config.json", {"repetition_penalty": 1.1, "typical_p": 0.95, "min_p": 0.1})
+    info = inspect_model(model)
+    assert info.default_sampling.items() >= {("repetition_penalty", 1.1), ("typical_p", 0.95), ("min_p", 0.1)}
+    assert info.warnings == []
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(model: Path) -> None:

@@ -1,9 +1,6 @@
 import contextlib
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from models.conversation import ChatTemplate, TemplateError
+from models.conversation import ChatTemplate, Conversation, TemplateError
 from models.rendering import ADDRESS_SPACE_BYTES, RENDER_TIMEOUT_S, Renderer
 from tests.fakes.tiny_llm import CHAT_TEMPLATE
 
-HELLO: list[dict[str, object]] = [{"role": "user", "content": "hello"}]
-BOMB: list[dict[str, object]] = [{"role": "user", "content": "bomb"}]
+HELLO = Conversation([{"role": "user", "content": "hello"}])
+BOMB = Conversation([{"role": "user", "content": "bomb"}])
 PATIENCE_S = 30.0
 """For what should take milliseconds, on a machine that is busy with other things."""
 
@@ -39,12 +36,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def render_patiently(renderer: Renderer, messages: list[dict[str, object]]) -> str:
+def render_patiently(renderer: Renderer, conversation: Conversation) -> str:
     """Render, allowing a busy machine several attempts at starting the child."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return renderer.render(messages)
+            return renderer.render(conversation)
         except TemplateError as error:
             if "did not start" not in str(error) or time.monotonic() > deadline:
                 raise
@@ -58,14 +55,17 @@ def renderer(tmp_path: Path) -> Iterator[Renderer]:
 
 def test_the_child_renders_what_the_template_renders_here(renderer: Renderer) -> None:
     expected = ChatTemplate(CHAT_TEMPLATE, {"bos_token": "<s>"})
-    conversations: list[list[dict[str, object]]] = [
+    called: dict[str, object] = {"function": {"name": "f", "arguments": {"x": [1, None, 2.5]}}}
+    conversations = [
         HELLO,
-        [{"role": "system", "content": "Grüße 🔥 \0"}, {"role": "user", "content": "x" * 1_000_000}],
-        [],
-        [{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}],
+        Conversation([{"role": "system", "content": "Grüße 🔥 \0"}, {"role": "user", "content": "x" * 1_000_000}]),
+        Conversation([]),
+        Conversation(
+            [{"role": "assistant", "content": None, "tool_calls": [called]}], [called], {"enable_thinking": True}
+        ),
     ]
-    for messages in conversations:
-        assert render_patiently(renderer, messages) == expected.render(messages)
+    for conversation in conversations:
+        assert render_patiently(renderer, conversation) == expected.render(conversation)
 
 
 def test_construction_does_not_wait_for_the_child(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_template_that_is_broken_or_missing_says_so_every_time(
 def test_messages_that_no_frame_can_carry_are_refused(renderer: Renderer) -> None:
     for content in ("\ud800", object(), 2**70):
         with pytest.raises(TemplateError, match="cannot be written"):
-            renderer.render([{"role": "user", "content": content}])
+            renderer.render(Conversation([{"role": "user", "content": content}]))
     assert render_patiently(renderer, HELLO)
 
 
@@ -147,7 +147,7 @@ def test_a_stopped_child_is_replaced(renderer: Renderer) -> None:
     [child] = children()
     child.suspend()
     with pytest.raises(TemplateError, match="longer than"):
-        renderer.render([{"role": "user", "content": "x" * 3_000_000}])  # more than a pipe holds
+        renderer.render(Conversation([{"role": "user", "content": "x" * 3_000_000}]))  # more than a pipe holds
     assert "hello" in render_patiently(renderer, HELLO)
     assert not child.is_running()
 
@@ -170,25 +170,3 @@ def test_close_ends_the_child_and_may_be_repeated(tmp_path: Path) -> None:
     renderer.close()
     renderer.close()
     assert children() == []
-
-
-def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
-    write_model(tmp_path, CHAT_TEMPLATE)
-    script = (
-        "import os, sys; from pathlib import Path; from models.rendering import Renderer\n"
-        "renderer = Renderer(Path(sys.argv[1])); renderer.render([]); print(renderer._process.pid, flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        cwd=Path(__file__).parent.parent.parent,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert parent.stdout is not None
-    child = psutil.Process(int(parent.stdout.readline()))
-    # Stopped, it cannot notice that its stdin ended: only the kernel's signal can end it.
-    child.send_signal(signal.SIGSTOP)
-    parent.kill()
-    parent.communicate()
-    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)

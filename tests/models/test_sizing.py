@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models.architectures import read_decoder_config
 from models.info import AttentionInfo, ModelInfo
 from models.sizing import (
     BLOCK_SIZE_MAX,
@@ -16,6 +17,7 @@ from models.sizing import (
     replica_bytes,
     weight_bytes,
 )
+from tests.models.released import RELEASED
 
 
 def info(**fields: Any) -> ModelInfo:
@@ -74,6 +76,39 @@ MODELS = st.builds(
     st.booleans(),
 )
 DTYPES = st.sampled_from(["float32", "bfloat16", "float16"])
+
+
+def released(name: str) -> ModelInfo:
+    config = read_decoder_config(RELEASED[name].config)
+    return info(
+        num_parameters=RELEASED[name].num_parameters,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        vocab_size=config.vocab_size,
+        attention=AttentionInfo(
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            num_kv_heads=config.num_kv_heads,
+            head_size=config.head_size,
+            value_head_size=config.value_head_size,
+            sliding_window=config.sliding_window,
+            full_attention_layers=config.full_attention_layers,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "kv_bytes", "weights"),
+    [
+        ("mixtral-8x7b", 32 * 8 * 256 * 2, 93_405_585_408),  # every expert, also those that a token does not pass
+        ("deepseek-v2-lite", 27 * 16 * (192 + 128) * 2, 31_412_968_448),  # keys and values as expanded
+        ("gemma-2-2b", 26 * 4 * 512 * 2, 5_228_683_776),  # a window saves nothing
+        ("starcoderbase-1b", 24 * 256 * 2, 2_274_414_592),  # one head of keys and values for all
+    ],
+)
+def test_families_take_what_their_shapes_say(name: str, kv_bytes: int, weights: int) -> None:
+    assert kv_bytes_per_token(released(name), "bfloat16") == kv_bytes
+    assert weight_bytes(released(name), "bfloat16") == weights
 
 
 def test_weights_are_counted_in_the_served_dtype() -> None:
@@ -188,10 +223,10 @@ def test_the_blocks_of_a_replicas_memory_hold_what_was_asked(
 def test_more_of_anything_never_needs_less(model: ModelInfo, dtype: str, context: int, concurrency: int) -> None:
     def replica(**more: int) -> int:
         wanted = {"max_context_length": context, "concurrency": concurrency, "max_batch_tokens": 64} | more
-        return replica_bytes(model, dtype, **{"max_num_requests": 8, "is_cuda": False, **wanted})  # type: ignore[arg-type]
+        return replica_bytes(model, dtype, **{"max_num_requests": 40, "is_cuda": False, **wanted})  # type: ignore[arg-type]
 
     least = replica()
     assert replica(max_context_length=context + 1) > least
     assert replica(concurrency=concurrency + 1) > least
     assert replica(max_batch_tokens=65) > least
-    assert replica(max_num_requests=9) > least
+    assert replica(max_num_requests=41) > least

@@ -26,7 +26,8 @@ from runtime.protocol import (
     frame_length,
 )
 
-EXAMPLES: dict[type, Any] = {
+EXAMPLES: dict[Any, Any] = {
+    Any: {"raw": ["JSON"]},
     int: 7,
     str: "täxt",
     bytes: b"\xff\x00",

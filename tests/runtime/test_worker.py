@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtime.protocol import (
+    FRAME_BYTES_MAX,
     FRAME_HEADER,
     PROTOCOL_VERSION,
     Abort,
@@ -168,9 +169,24 @@ def test_a_bug_while_preparing_fails_that_request_only(loaded: DaemonEnd) -> Non
     assert loaded.text("b") == "1 2 "
 
 
+def test_a_request_that_must_wait_holds_up_nobody_and_is_taken_up_again(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", "later 2"), submit("b", "3"))
+    assert loaded.text("b") == "1 2 3 "
+    loaded.send(submit("c", "release 1"))
+    assert loaded.text("a") == "1 2 "
+
+
+def test_a_request_whose_client_left_while_it_waited_is_forgotten(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", "later 2"), Abort(request_id="a"), submit("b", "later 4"), submit("c", "release 1"))
+    heard = loaded.until(lambda message: is_end(message, "b"))
+    ids = {delta.request_id for message in heard if isinstance(message, Outputs) for delta in message.deltas}
+    assert "a" not in ids
+
+
 def test_what_the_engine_has_no_room_for_is_overloaded(loaded: DaemonEnd) -> None:
     loaded.send(submit("a", "full"))
-    assert loaded.failure().code is FailureCode.OVERLOADED
+    failure = loaded.failure()
+    assert (failure.code, failure.retry_after_s) == (FailureCode.OVERLOADED, 3.0)
     loaded.send(submit("b", "2"))
     assert loaded.text("b") == "1 2 "
 
@@ -210,6 +226,36 @@ def test_outputs_for_a_slow_daemon_are_merged(loaded: DaemonEnd) -> None:
         message = loaded.receive()
         if isinstance(message, Outputs):
             largest = max(largest, len(message.deltas))
+
+
+def test_a_slow_daemon_gets_the_end_as_well(loaded: DaemonEnd) -> None:
+    """What waited for a full socket goes out when there is room, though the engine has nothing more to say."""
+    loaded.send(submit("a", "20*1000000"))
+    time.sleep(0.2)  # this daemon is slow: that is the case under test
+    assert len(loaded.text("a")) == 20 * 1000000
+
+
+def test_outputs_too_large_for_one_frame_come_in_several(loaded: DaemonEnd) -> None:
+    size = FRAME_BYTES_MAX * 2 // 3
+    loaded.send(submit("a", f"3*{size}"))  # while the first is on its way, two more wait to be merged
+    assert len(loaded.text("a")) == 3 * size
+
+
+def test_an_answer_too_large_for_any_frame_fails_alone(loaded: DaemonEnd) -> None:
+    loaded.send(submit("a", f"9*{FRAME_BYTES_MAX}"), submit("b", "3"))
+    assert loaded.failure() == Failed(
+        request_id="a", code=FailureCode.INTERNAL, message="the answer is too large to be sent"
+    )
+    loaded.send(submit("c", "2"))
+    assert loaded.text("c") == "1 2 "
+
+
+def test_nothing_follows_the_failure_of_a_request_with_several_choices(loaded: DaemonEnd) -> None:
+    a = Submit(request_id="a", prompt=TextPrompt(text=f"1*{FRAME_BYTES_MAX}"), num_choices=3)
+    loaded.send(a, submit("b", "9"))
+    heard = loaded.until(lambda message: is_end(message, "b"))
+    assert sum(isinstance(message, Failed) for message in heard) == 1
+    assert {delta.request_id for message in heard if isinstance(message, Outputs) for delta in message.deltas} == {"b"}
 
 
 def test_a_broken_device_ends_the_process(loaded: DaemonEnd) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from appliance.api.codec import json_response
 from appliance.api.control.paging import flag, refuse_query, take_page
@@ -50,6 +51,9 @@ class DeploymentBody(Wire, frozen=True, kw_only=True):
     accelerator_count: Count | None = None
     precision: str | None = None
     max_context_length: Count | None = None
+    draft_model: str | None = None
+    draft_token_count: Count | None = None
+    ngram_speculation_length: Count | None = None
     placement: PlacementBody | None = None
     active_model_version: NotServed = None
     auto_tune: NotServed = None
@@ -59,8 +63,6 @@ class DeploymentBody(Wire, frozen=True, kw_only=True):
     direct_route_api_keys: NotServed = None
     direct_route_type: NotServed = None
     disable_deployment_size_validation: NotServed = None
-    draft_model: NotServed = None
-    draft_token_count: NotServed = None
     enable_addons: NotServed = None
     enable_hot_load: NotServed = None
     enable_hot_reload_latest_addon: NotServed = None
@@ -70,7 +72,6 @@ class DeploymentBody(Wire, frozen=True, kw_only=True):
     hot_load_bucket_url: NotServed = None
     hot_load_trainer_job: NotServed = None
     max_with_revocable_replica_count: NotServed = None
-    ngram_speculation_length: NotServed = None
     num_peft_device_cached: NotServed = None
     pricing_plan_id: NotServed = None
     target_model_version: NotServed = None
@@ -104,6 +105,9 @@ class DeploymentAnswer(Answer, frozen=True, kw_only=True):
     accelerator_count: int
     precision: str | None = None
     max_context_length: int | None = None
+    draft_model: str | None = None
+    draft_token_count: int | None = None
+    ngram_speculation_length: int | None = None
     enable_session_affinity: bool
     region: str
     create_time: str | None = None
@@ -126,7 +130,7 @@ async def create_deployment(request: web.Request) -> web.StreamResponse:
         principal(request),
         request.match_info["account_id"],
         request.query.get("deploymentId") or None,
-        read_spec(body),
+        read_spec(body, disables_speculation=flag(request, "disableSpeculativeDecoding")),
         disable_auto_deploy=flag(request, "disableAutoDeploy"),
         validate_only=flag(request, "validateOnly"),
     )
@@ -170,9 +174,11 @@ async def delete_deployment(request: web.Request) -> web.StreamResponse:
     return json_response(Empty())
 
 
-def read_spec(body: DeploymentBody) -> DeploymentSpec:
+def read_spec(body: DeploymentBody, *, disables_speculation: bool = False) -> DeploymentSpec:
     """Zero and empty mean "not said", as everywhere in this API, except where zero replicas are meant."""
     accelerator_type = body.accelerator_type or ""
+    if disables_speculation:
+        body = replace(body, draft_model=None, draft_token_count=None, ngram_speculation_length=None)
     return DeploymentSpec(
         base_model=body.base_model,
         display_name=body.display_name or "",
@@ -184,6 +190,9 @@ def read_spec(body: DeploymentBody) -> DeploymentSpec:
         accelerator_count=body.accelerator_count or 1,
         precision=parse_enum(Precision, body.precision, "precision"),
         max_context_length=body.max_context_length or None,
+        draft_model=body.draft_model or None,
+        draft_token_count=body.draft_token_count or None,
+        ngram_speculation_length=body.ngram_speculation_length or None,
     )
 
 
@@ -217,6 +226,9 @@ def render_deployment(deployment: Deployment, replicas: Sequence[ReplicaView], r
         accelerator_count=deployment.accelerator_count,
         precision=deployment.precision,
         max_context_length=deployment.max_context_length,
+        draft_model=deployment.draft_model,
+        draft_token_count=deployment.draft_token_count,
+        ngram_speculation_length=deployment.ngram_speculation_length,
         enable_session_affinity=True,
         region=region,
         create_time=render_time(deployment.created_at),

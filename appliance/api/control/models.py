@@ -200,7 +200,7 @@ def render_model(model: Model) -> ModelAnswer:
         base_model_details=_render_details(info) if info else None,
         default_sampling_params=info.default_sampling if info else None,
         use_hf_apply_chat_template=info.has_chat_template if info else None,
-        supports_image_input=False,
+        supports_image_input=info is not None and info.vision is not None,
         supports_tools=False,
         supports_lora=False,
         create_time=render_time(model.created_at),

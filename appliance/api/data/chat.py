@@ -5,27 +5,31 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import web
 
-from appliance.api.data.generation import GenerationBody, decode_generation, invalid, to_generation, unsupported
-from appliance.api.data.rendering import Shape, respond
+from appliance.api.data.answer import LEGACY_SHAPE, SHAPE
+from appliance.api.data.generation import Count, decode_generation, invalid, to_generation, unsupported
+from appliance.api.data.image_parts import ImageSource, ImageUrl, read_images
+from appliance.api.data.reasoning import to_reasoning
+from appliance.api.data.rendering import respond
+from appliance.api.data.response_format import read_response_format, unenforced_headers
+from appliance.api.data.tools import ToolFields, check_enforced, to_tool_choice, to_tools
 from appliance.api.routing import Permission, Route, services
 from appliance.config import LimitSettings
-from runtime.protocol import ChatMessage, ChatPrompt, ToolCall, ToolCallFunction
+from runtime.protocol import ChatMessage, ChatPrompt, ImagePart, TextPart, ToolCall, ToolCallFunction
 
-SHAPE = Shape(
-    id_prefix="chatcmpl-",
-    object="chat.completion",
-    chunk_object="chat.completion.chunk",
-    opening=b'"delta":{"role":"assistant","content":""}',
-    text_prefix=b'"delta":{"content":',
-    text_suffix=b"}",
-    no_text=b'"delta":{}',
-    text_member=lambda text: {"message": {"role": "assistant", "content": text}},
-)
+_ROLES: dict[str, Literal["system", "user", "assistant", "tool"]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
 
 
 class ContentPart(msgspec.Struct):
     type: str
     text: str | None = None
+    image_url: ImageUrl | None = None
 
 
 class MessageToolCallFunction(msgspec.Struct):
@@ -39,65 +43,113 @@ class MessageToolCall(msgspec.Struct):
 
 
 class Message(msgspec.Struct):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[ContentPart] | None = None
     name: str | None = None
     tool_calls: list[MessageToolCall] | None = None
     tool_call_id: str | None = None
-    reasoning_content: Any = None
-    function_call: Any = None
+    reasoning_content: str | None = None
+    function_call: MessageToolCallFunction | None = None
+    """The older form of one tool call."""
 
 
-class ChatBody(GenerationBody, kw_only=True):
+class ChatBody(ToolFields, kw_only=True):
+    has_turns = True
+
     messages: list[Message]
 
-    function_call: Any = None
-    functions: Any = None
-    parallel_tool_calls: Any = None
-    prompt_truncate_len: Any = None
-    safe_tokenization: Any = None
-    tool_choice: Any = None
-    tools: Any = None
+    prompt_truncate_len: Count | None = None
+    safe_tokenization: bool | None = None
 
 
 async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     """Answer a conversation."""
     body, headers = await decode_generation(request, ChatBody)
-    limits = services(request).config.limits
-    generation = to_generation(request, body, [_prompt(body.messages, limits)], limits)
-    return await respond(request, body, generation, SHAPE, headers)
+    config = services(request).config
+    images = await read_images(_image_sources(body.messages), config.images)
+    prompt = _prompt(body, images, config.limits)
+    form = read_response_format(body.response_format)
+    unenforced = [*form.unenforced, *check_enforced(body, prompt.tools, prompt.tool_choice)]
+    generation = to_generation(request, body, [prompt], form.constraint, config.limits)
+    shape = LEGACY_SHAPE if body.functions else SHAPE
+    return await respond(request, body, generation, shape, headers | unenforced_headers(unenforced))
 
 
-def _prompt(messages: list[Message], limits: LimitSettings) -> ChatPrompt:
+def _prompt(body: ChatBody, images: dict[str, bytes], limits: LimitSettings) -> ChatPrompt:
+    messages = body.messages
     if not messages:
         raise invalid("messages", "must not be empty")
     if len(messages) > limits.messages_max:
         raise invalid("messages", f"must have at most {limits.messages_max} messages")
-    return ChatPrompt(messages=[_message(message, f"messages[{i}]") for i, message in enumerate(messages)])
-
-
-def _message(message: Message, param: str) -> ChatMessage:
-    for name in ("reasoning_content", "function_call"):
-        if getattr(message, name):
-            raise unsupported(f"{param}.{name}")
-    return ChatMessage(
-        role="system" if message.role == "developer" else message.role,
-        content=_text(message.content, f"{param}.content"),
-        name=message.name,
-        tool_calls=[_tool_call(call) for call in message.tool_calls or []],
-        tool_call_id=message.tool_call_id,
+    tools = to_tools(body, limits)
+    return ChatPrompt(
+        messages=[_message(message, f"messages[{i}]", images) for i, message in enumerate(link_functions(messages))],
+        tools=tools,
+        tool_choice=to_tool_choice(body, tools),
+        reasoning=to_reasoning(body.reasoning_effort, body.thinking, body.reasoning_history),
+        # Turns can be told apart only in a prompt that is tokenised as a whole.
+        max_tokens=None if body.safe_tokenization else body.prompt_truncate_len,
+        is_plain_text=bool(body.safe_tokenization),
     )
 
 
-def _text(content: str | list[ContentPart] | None, param: str) -> str | None:
+def _message(message: Message, param: str, images: dict[str, bytes]) -> ChatMessage:
+    return ChatMessage(
+        role=_ROLES[message.role],
+        content=_content(message.content, f"{param}.content", images),
+        name=message.name,
+        tool_calls=[_tool_call(call) for call in message.tool_calls or []],
+        tool_call_id=message.tool_call_id,
+        reasoning_content=message.reasoning_content,
+    )
+
+
+def _content(
+    content: str | list[ContentPart] | None, param: str, images: dict[str, bytes]
+) -> str | list[TextPart | ImagePart] | None:
+    """Text alone becomes one text; `images` are files by the name of their part."""
     if not isinstance(content, list):
         return content
-    for i, part in enumerate(content):
-        if part.type != "text":
-            raise unsupported(f"{param}[{i}].{part.type}")
-        if part.text is None:
-            raise invalid(f"{param}[{i}].text", "this field is required")
-    return "".join(part.text or "" for part in content)
+    parts = [_part(part, f"{param}[{i}]", images) for i, part in enumerate(content)]
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    return "".join(texts) if len(texts) == len(parts) else parts
+
+
+def _part(part: ContentPart, param: str, images: dict[str, bytes]) -> TextPart | ImagePart:
+    match part.type:
+        case "text":
+            if part.text is None:
+                raise invalid(f"{param}.text", "this field is required")
+            return TextPart(text=part.text)
+        case "image_url":
+            return ImagePart(data=images[f"{param}.image_url"])
+    raise unsupported(f"{param}.{part.type}")
+
+
+def _image_sources(messages: list[Message]) -> list[ImageSource]:
+    sources = []
+    for i, message in enumerate(messages):
+        for j, part in enumerate(message.content if isinstance(message.content, list) else []):
+            if part.type == "image_url":
+                param = f"messages[{i}].content[{j}].image_url"
+                if part.image_url is None:
+                    raise invalid(param, "this field is required")
+                sources.append(ImageSource(param, part.image_url.url))
+    return sources
+
+
+def link_functions(messages: list[Message]) -> list[Message]:
+    """Calls and results in the older form, which have no ids, in the newer one: a result belongs to the last call."""
+    linked, call_id = [], None
+    for position, message in enumerate(messages):
+        if message.function_call is not None:
+            call_id = f"function_{position}"
+            call = MessageToolCall(function=message.function_call, id=call_id)
+            message = msgspec.structs.replace(message, tool_calls=[*(message.tool_calls or []), call])
+        elif message.role == "function" and message.tool_call_id is None:
+            message = msgspec.structs.replace(message, tool_call_id=call_id)
+        linked.append(message)
+    return linked
 
 
 def _tool_call(call: MessageToolCall) -> ToolCall:

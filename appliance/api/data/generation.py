@@ -1,112 +1,108 @@
-"""What chat and text completions have in common: the fields of the request, their checks, and the usage.
+"""What chat and text completions have in common: the fields of the request and their checks.
 
-Each field that the API names is carried out, or refused by name unless its value changes nothing; a field that the
-API does not name is ignored, and said so in a response header. Knows no shape of a response (`rendering.py`).
+Each field that the API names is carried out or refused by name; one that the API does not name, or that has nothing
+to act on here, is ignored and said so in a response header. Knows no shape of a response (`rendering.py`).
 """
 
 import math
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from appliance.api.codec import Int64, decode_json, ignored_fields, read_body
+from appliance.api.data.reasoning import REASONING_FIELDS, ReasoningEffort, ReasoningHistory, Thinking
+from appliance.api.data.response_format import ResponseFormat
 from appliance.api.routing import request_id
 from appliance.config import LimitSettings
 from appliance.errors import Code, HearthError
-from appliance.services.inference import Generation, Prompt
+from appliance.services.generation import Constraint, Generation, Prompt
 
 IGNORED_FIELDS_HEADER = "hearth-ignored-fields"
 COLD_START_WAIT_HEADER = "hearth-cold-start-wait"
 COLD_START_WAIT_MAX_S = 3600.0
 SESSION_AFFINITY_HEADER = "x-session-affinity"
+ISOLATION_KEY_HEADER = "x-prompt-cache-isolation-key"
+
+WHOLE_PROMPT = 2**31 - 1
+"""More tokens than any prompt has."""
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+AdditivePenalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-
-NO_OP_VALUES: dict[str, tuple[object, ...]] = {
-    "context_length_exceeded_behavior": ("truncate",),
-    "echo": (False,),
-    "echo_last": (0,),
-    "frequency_penalty": (0,),
-    "function_call": ("auto", "none"),
-    "functions": ([],),
-    "ignore_eos": (False,),
-    "images": ([],),
-    "logit_bias": ({},),
-    "mirostat_lr": (),
-    "mirostat_target": (),
-    "parallel_tool_calls": (True, False),
-    "perf_metrics_in_response": (False,),
-    "prediction": (),
-    "presence_penalty": (0,),
-    "prompt_cache_max_len": (),
-    "prompt_truncate_len": (),
-    "raw_output": (False,),
-    "reasoning_effort": ("none", False),
-    "reasoning_history": ("disabled",),
-    "repetition_penalty": (1,),
-    "response_format": ({"type": "text"},),
-    "return_token_ids": (False,),
-    "safe_tokenization": (False,),
-    "service_tier": ("auto", "default"),
-    "speculation": (),
-    "thinking": ({"type": "disabled"},),
-    "tool_choice": ("auto", "none"),
-    "tools": ([],),
-    "typical_p": (1,),
-}
-"""Fields that this version does not carry out, each with the values, beside null, that ask for nothing."""
+CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+LogitBias = Annotated[float, msgspec.Meta(ge=-200, le=200)]
 
 
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+class PredictionPart(msgspec.Struct):
+    text: str
+    type: Literal["text"] = "text"
+
+
+class Prediction(msgspec.Struct):
+    content: str | list[PredictionPart]
+    type: Literal["content"] = "content"
+
+
 class GenerationBody(msgspec.Struct, kw_only=True):
-    """Fields of both routes. `Any` stands where a value is only compared with what is a no-op."""
+    """Fields of both routes."""
+
+    has_turns: ClassVar[bool] = False
+    """Whether a chat template is rendered, on which the fields of reasoning act."""
 
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    n: Count | None = None
+
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
+    context_length_exceeded_behavior: Literal["error", "truncate"] | None = None
+    stop: str | list[str] | None = None
+    stop_token_ids: list[TokenId] | None = None
+    ignore_eos: bool | None = None
+
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Probability | None = None
     top_k: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
     min_p: Probability | None = None
-    n: Count | None = None
-    stop: str | list[str] | None = None
+    typical_p: Probability | None = None
+    frequency_penalty: AdditivePenalty | None = None
+    presence_penalty: AdditivePenalty | None = None
+    repetition_penalty: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    mirostat_target: Annotated[float, msgspec.Meta(ge=0, le=1000)] | None = None
+    mirostat_lr: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
+    logit_bias: dict[TokenId, LogitBias] | None = None
     seed: Int64 | None = None
+
     logprobs: bool | Int64 | None = None
     top_logprobs: Int64 | None = None
+    echo: bool | None = None
+    echo_last: CountOrZero | None = None
+    return_token_ids: bool | None = None
+    raw_output: bool | None = None
+    perf_metrics_in_response: bool | None = None
+
+    prediction: str | Prediction | None = None
+    speculation: str | list[TokenId] | None = None
+
     user: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_isolation_key: str | None = None
+    prompt_cache_max_len: CountOrZero | None = None
+    service_tier: Literal["auto", "default", "flex", "priority"] | None = None
+    """There is one tier; the answer names it."""
     metadata: dict[str, str] | None = None
 
-    context_length_exceeded_behavior: Any = None
-    echo: Any = None
-    echo_last: Any = None
-    frequency_penalty: Any = None
-    ignore_eos: Any = None
-    logit_bias: Any = None
-    mirostat_lr: Any = None
-    mirostat_target: Any = None
-    perf_metrics_in_response: Any = None
-    prediction: Any = None
-    presence_penalty: Any = None
-    prompt_cache_max_len: Any = None
-    raw_output: Any = None
-    reasoning_effort: Any = None
-    reasoning_history: Any = None
-    repetition_penalty: Any = None
-    response_format: Any = None
-    return_token_ids: Any = None
-    service_tier: Any = None
-    speculation: Any = None
-    thinking: Any = None
-    typical_p: Any = None
+    reasoning_effort: ReasoningEffort | None = None
+    reasoning_history: ReasoningHistory | None = None
+    response_format: ResponseFormat | None = None
+    thinking: Thinking | None = None
 
 
 BodyT = TypeVar("BodyT", bound=GenerationBody)
@@ -116,30 +112,49 @@ async def decode_generation(request: web.Request, kind: type[BodyT]) -> tuple[Bo
     """The body, and the response headers that say what of it was ignored."""
     raw = await read_body(request)
     body = decode_json(raw, kind)
-    names = ignored_fields(raw, kind)
-    return body, {IGNORED_FIELDS_HEADER: names} if names else {}
+    idle = ["metadata", *([] if kind.has_turns else REASONING_FIELDS)]
+    names = [name for name in (ignored_fields(raw, kind), *(name for name in idle if getattr(body, name))) if name]
+    return body, {IGNORED_FIELDS_HEADER: ", ".join(names)} if names else {}
 
 
 def to_generation(
-    request: web.Request, body: GenerationBody, prompts: list[Prompt], limits: LimitSettings
+    request: web.Request,
+    body: GenerationBody,
+    prompts: list[Prompt],
+    constraint: Constraint | None,
+    limits: LimitSettings,
 ) -> Generation:
     """The checked request; raises `invalid` naming the field."""
-    _refuse_unsupported(body)
     return Generation(
         request_id=request_id(request),
         model=body.model,
         prompts=prompts,
         num_choices=at_most("n", body.n or 1, limits.n_max),
         max_tokens=_max_tokens(body),
+        is_overflow_refused=body.context_length_exceeded_behavior == "error",
         temperature=body.temperature,
         top_p=body.top_p,
         top_k=body.top_k,
         min_p=body.min_p,
+        typical_p=body.typical_p,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        repetition_penalty=body.repetition_penalty,
+        mirostat_target=body.mirostat_target,
+        mirostat_lr=body.mirostat_lr,
+        logit_bias=_no_longer("logit_bias", body.logit_bias or {}, limits.logit_bias_max),
         seed=body.seed,
         stop=_stop(body.stop, limits),
+        stop_token_ids=_no_longer("stop_token_ids", body.stop_token_ids or [], limits.stop_token_ids_max),
+        ignore_eos=bool(body.ignore_eos),
         num_logprobs=_num_logprobs(body, limits.logprobs_max),
+        num_echoed_tokens=_num_echoed_tokens(body),
+        shows_prompt=bool(body.return_token_ids or body.raw_output),
+        constraint=constraint,
+        prediction=_prediction(body),
         affinity_key=request.headers.get(SESSION_AFFINITY_HEADER) or body.prompt_cache_key or body.user,
-        isolation_key=body.prompt_cache_isolation_key,
+        isolation_key=body.prompt_cache_isolation_key or request.headers.get(ISOLATION_KEY_HEADER),
+        cache_max_tokens=body.prompt_cache_max_len,
         cold_start_wait_s=_cold_start_wait_s(request),
     )
 
@@ -158,11 +173,13 @@ def at_most(param: str, value: int, maximum: int) -> int:
     return value
 
 
-def _refuse_unsupported(body: GenerationBody) -> None:
-    for name in body.__struct_fields__:
-        value = getattr(body, name)
-        if value is not None and name in NO_OP_VALUES and value not in NO_OP_VALUES[name]:
-            raise unsupported(name)
+SizedT = TypeVar("SizedT", list[int], dict[int, float])
+
+
+def _no_longer(param: str, value: SizedT, maximum: int) -> SizedT:
+    if len(value) > maximum:
+        raise invalid(param, f"must have at most {maximum} tokens")
+    return value
 
 
 def _max_tokens(body: GenerationBody) -> int | None:
@@ -195,6 +212,23 @@ def _num_logprobs(body: GenerationBody, maximum: int) -> int | None:
     if count < 0:
         raise invalid(param, "must not be negative")
     return at_most(param, count, maximum)
+
+
+def _num_echoed_tokens(body: GenerationBody) -> int | None:
+    """`echo_last` is enough to ask for an echo, and 0 to do without."""
+    if body.echo_last is not None:
+        return body.echo_last or None
+    return WHOLE_PROMPT if body.echo else None
+
+
+def _prediction(body: GenerationBody) -> str | list[int]:
+    """`speculation` is another name of `prediction` that takes tokens as well."""
+    if body.prediction is not None and body.speculation is not None:
+        raise invalid("speculation", "says the same as prediction; give one of them")
+    if not isinstance(body.prediction, Prediction):
+        return body.prediction or body.speculation or ""
+    content = body.prediction.content
+    return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
 def _cold_start_wait_s(request: web.Request) -> float | None:

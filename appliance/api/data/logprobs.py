@@ -32,12 +32,15 @@ def _parallel_arrays(tokens: list[TokenLogprob], offsets: TokenOffsets) -> dict[
     return {
         "tokens": [_text(token.token) for token in tokens],
         "token_logprobs": [_finite(token.logprob) for token in tokens],
-        "top_logprobs": [{_text(top.token): _finite(top.logprob) for top in token.top} for token in tokens]
-        if any(token.top for token in tokens)
-        else None,
+        "top_logprobs": [_alternatives(token) for token in tokens] if any(token.top for token in tokens) else None,
         "text_offset": [offsets.advance(token.token) for token in tokens],
         "token_ids": [token.token_id for token in tokens],
     }
+
+
+def _alternatives(token: TokenLogprob) -> dict[str, float | None] | None:
+    """None where nothing was predicted: before the first token of an echoed prompt."""
+    return None if token.logprob is None else {_text(top.token): _finite(top.logprob) for top in token.top}
 
 
 def _token_list(tokens: list[TokenLogprob], offsets: TokenOffsets) -> dict[str, Any]:
@@ -69,5 +72,5 @@ def _text(token: bytes) -> str:
     return token.decode(errors="replace")
 
 
-def _finite(logprob: float) -> float:
-    return max(logprob, LOGPROB_MIN)
+def _finite(logprob: float | None) -> float | None:
+    return None if logprob is None else max(logprob, LOGPROB_MIN)

@@ -51,6 +51,7 @@ def _render(model: Model) -> ServedModel:
         owned_by=model.account_id,
         kind=model.kind,
         supports_chat=model.info is not None and model.info.has_chat_template,
+        supports_image_input=model.info is not None and model.info.vision is not None,
         context_length=0 if model.info is None else model.info.max_context_length,
     )
 

@@ -128,8 +128,8 @@ async def test_errors_become_the_exceptions_of_the_package(client: Any) -> None:
         await create(model="nothing", messages=MESSAGES)
     with pytest.raises(package.BadRequestError, match=r"messages\[0\]\.role"):
         await create(model=READY_MODEL, messages=[{"content": "hi"}])
-    with pytest.raises(package.BadRequestError, match="tools"):
-        await create(model=READY_MODEL, messages=MESSAGES, tools=[{"type": "function", "function": {"name": "f"}}])
+    with pytest.raises(package.BadRequestError, match="top_k"):
+        await create(model=READY_MODEL, messages=MESSAGES, extra_body={"top_k": -1})
 
 
 async def test_openai_reads_code_param_and_request_id(openai_client: openai.AsyncOpenAI) -> None:

@@ -21,6 +21,7 @@ class Outer(msgspec.Struct, rename="camel"):
     messages: list[Inner] = []
     max_tokens: Int64 | None = None
     metadata: dict[str, str] | None = None
+    biases: dict[Annotated[int, msgspec.Meta(ge=0)], float] = {}
     anything: Any = None
 
 
@@ -48,8 +49,12 @@ def refused(body: bytes) -> HearthError:
         (b"[1]", None, "expected object"),
         (b"", None, "truncated"),
         (b'{"model":"m"', None, "truncated"),
-        (b'{"model":NaN}', None, "not valid JSON"),
-        (b'{"model":"m","messages":[{"role":"user","weight":Infinity}]}', None, "not valid JSON"),
+        (b'{"model":NaN}', "model", "finite number"),
+        (b'{"model":"m","messages":[{"role":"user","weight":-Infinity}]}', "messages[0].weight", "finite number"),
+        (b"NaN", None, "not valid JSON"),
+        (b'{"model":"NaN"', None, "truncated"),
+        (b'{"model":"m","biases":{"-1":1}}', "biases", ">= 0"),
+        (b'{"model":"m","biases":{"one":1}}', "biases", "expected int"),
         (b'{"model":"\\ud800"}', None, "not valid JSON"),
         (b'{"model":"m","unknown":"\\ud800"}', None, "not valid JSON"),
         (b'{"model":"\xff"}', None, "UTF-8"),

@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from appliance.errors import Code, HearthError
 from appliance.orchestrator.inbox import COALESCE_AT, Inbox, coalesce
-from runtime.protocol import Delta, ProtocolError, TokenLogprob, Usage
+from runtime.protocol import (
+    Delta,
+    Performance,
+    PromptOutput,
+    ProtocolError,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
 
 
 def delta(text: str, index: int = 0, is_last: bool = False) -> Delta:
@@ -31,6 +39,39 @@ async def test_unread_pieces_are_read_as_one_per_choice() -> None:
     assert first.usage is not None
     assert second == delta("x", index=1)
     assert not inbox.is_complete
+
+
+def test_merged_pieces_keep_what_came_first_and_what_came_last() -> None:
+    prompt = PromptOutput(text="p", token_ids=[9])
+    times = Performance(
+        tokenizer_queue_s=0,
+        tokenizer_s=0,
+        prefill_queue_s=0,
+        prefill_s=0,
+        generation_queue_s=0,
+        generation_s=0,
+        num_concurrent_requests=1,
+    )
+    call = [ToolCallDelta(index=0, id="c", name="f"), ToolCallDelta(index=0, arguments="{}")]
+    pieces = [
+        Delta(request_id="r", prompt=prompt, echo_token_ids=[9], reasoning="a", raw_text="x", tool_calls=call[:1]),
+        Delta(request_id="r", reasoning="b", raw_text="y", tool_calls=call[1:], performance=times),
+    ]
+    (merged,) = coalesce(pieces)
+    whole = Delta(
+        request_id="r",
+        prompt=prompt,
+        echo_token_ids=[9],
+        reasoning="ab",
+        raw_text="xy",
+        tool_calls=call,
+        performance=times,
+    )
+    assert merged == whole
+    untouched = {
+        name for name in Delta.__struct_fields__ if getattr(merged, name) == getattr(Delta(request_id="r"), name)
+    }
+    assert untouched == {"request_id", "index", "text", "token_ids", "logprobs", "finish_reason", "usage"}, "seen above"
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.text(max_size=3)), max_size=300))

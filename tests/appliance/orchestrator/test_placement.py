@@ -92,6 +92,13 @@ def test_demands_become_more_modest_down_to_one_request() -> None:
     assert sizes == sorted(sizes, reverse=True)
 
 
+def test_a_draft_model_needs_room_beside_its_target() -> None:
+    settings = FleetSettings(kv_cache_concurrency=2)
+    alone = demands_of(sample_deployment(), sample_info(), settings, is_cuda=False)
+    both = demands_of(sample_deployment(), sample_info(), settings, is_cuda=False, draft=sample_info())
+    assert all(more.num_bytes > less.num_bytes for more, less in zip(both, alone, strict=True))
+
+
 def test_a_deployment_may_shorten_the_context_and_not_lengthen_it() -> None:
     info = sample_info()
     assert context_length_of(sample_deployment(), info) == info.max_context_length

@@ -281,3 +281,18 @@ async def test_the_load_says_what_the_deployment_and_the_device_ask_for(tmp_path
         assert settings.memory_budget_bytes == replica.plan.reserved_bytes
         assert replica.plan.load.model_dir == str(world.models_dir / "d")
         assert settings.num_threads >= 1
+
+
+async def test_the_load_names_the_draft_model_once_it_is_there(tmp_path: Path, database: Database) -> None:
+    async with running_world(tmp_path, database) as world:
+        deployment = await world.deploy(
+            "d", draft_model="accounts/acme/models/apprentice", draft_token_count=6, ngram_speculation_length=3
+        )
+        await until(lambda: "apprentice is not there" in world.supervisor.outlook(deployment).waiting_reason)
+        await world.deploy("apprentice", desired_replica_count=0)
+        async with world.router.lease(deployment, None, wait_s=60.0):
+            (replica,) = world.supervisor.outlook(deployment).ready.values()
+        speculation = replica.plan.load.settings.speculation
+        assert (speculation.num_draft_tokens, speculation.ngram_length) == (6, 3)
+        assert speculation.draft_model is not None
+        assert speculation.draft_model.model_dir == str(world.models_dir / "apprentice")

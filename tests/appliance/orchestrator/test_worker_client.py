@@ -138,10 +138,11 @@ async def test_a_refused_request_ends_alone_with_the_workers_words(link: Link) -
     other = asyncio.create_task(collect(link.client, submit("s")))
     await link.peer.hear()
     await link.peer.hear()
-    link.peer.say(Failed(request_id="r", code=FailureCode.OVERLOADED, message="too long", param="prompt"))
+    full = FailureCode.OVERLOADED
+    link.peer.say(Failed(request_id="r", code=full, message="too long", param="prompt", retry_after_s=7))
     with pytest.raises(HearthError, match="too long") as raised:
         await refused
-    assert (raised.value.code, raised.value.param) == (Code.OVERLOADED, "prompt")
+    assert (raised.value.code, raised.value.param, raised.value.retry_after_s) == (Code.OVERLOADED, "prompt", 7)
     link.peer.say(Outputs(deltas=[delta("fine", "s", is_last=True)]))
     assert await other == "fine"
 

@@ -73,7 +73,8 @@ def test_create_sends_only_the_fields_that_were_given_in_camel_case() -> None:
     Deployments(transport).create("m", deployment_id="d", min_replica_count=0, precision=None, display_name="D")
     (call,) = transport.calls
     assert call.body == {"baseModel": "m", "minReplicaCount": 0, "displayName": "D"}
-    assert call.query == {"deploymentId": "d", "validateOnly": False, "disableAutoDeploy": False}
+    flags = {"validateOnly": False, "disableAutoDeploy": False, "disableSpeculativeDecoding": False}
+    assert call.query == {"deploymentId": "d", **flags}
 
 
 def test_upload_announces_sizes_sends_each_file_to_its_url_and_returns_the_warnings(tmp_path: Path) -> None:

@@ -1,11 +1,18 @@
 from typing import Any
 
+import msgspec
 import pytest
 
 from appliance.domain import DeploymentState, ModelState, Precision
 from appliance.errors import Code, HearthError
 from appliance.names import ResourceName
-from appliance.services.deployment_spec import DeploymentSpec, check_model, check_spec, new_deployment
+from appliance.services.deployment_spec import (
+    DeploymentSpec,
+    check_draft_model,
+    check_model,
+    check_spec,
+    new_deployment,
+)
 from tests.appliance.services.samples import model
 
 POET = model("acme", "poet")
@@ -67,6 +74,11 @@ def test_a_new_deployment_is_what_was_asked_for() -> None:
         ({"accelerator_count": 2}, "acceleratorCount"),
         ({"accelerator_count": 0}, "acceleratorCount"),
         ({"max_context_length": 0}, "maxContextLength"),
+        ({"draft_token_count": 4}, "draftTokenCount"),
+        ({"draft_token_count": 0, "draft_model": "apprentice"}, "draftTokenCount"),
+        ({"draft_token_count": 17, "ngram_speculation_length": 3}, "draftTokenCount"),
+        ({"ngram_speculation_length": 1}, "ngramSpeculationLength"),
+        ({"ngram_speculation_length": 17}, "ngramSpeculationLength"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(changes: dict[str, Any], param: str) -> None:
@@ -93,3 +105,25 @@ def test_a_context_longer_than_the_models_is_refused() -> None:
     with pytest.raises(HearthError, match="512") as caught:
         check_model(spec(max_context_length=513), POET)
     assert caught.value.param == "maxContextLength"
+
+
+def test_speculation_is_kept_as_asked_for_with_the_draft_models_full_name() -> None:
+    apprentice = model("acme", "apprentice")
+    asked = spec(draft_model="apprentice", draft_token_count=6, ngram_speculation_length=3)
+    check_spec(asked, TYPES, replica_count_max=8)
+    check_draft_model(asked, POET, apprentice)
+    made = new_deployment(NAME, asked, POET, "ada", 5.0, apprentice)
+    assert (made.draft_model, made.draft_token_count, made.ngram_speculation_length) == (apprentice.name, 6, 3)
+
+
+def test_a_draft_model_must_be_ready_and_reach_as_far_as_requests_may() -> None:
+    with pytest.raises(HearthError) as caught:
+        check_draft_model(spec(), POET, model("acme", "apprentice", state=ModelState.UPLOADING))
+    assert (caught.value.code, caught.value.param) == (Code.FAILED_PRECONDITION, "draftModel")
+    assert POET.info is not None
+    short_info = msgspec.structs.replace(POET.info, max_context_length=POET.info.max_context_length - 1)
+    short = msgspec.structs.replace(model("acme", "apprentice"), info=short_info)
+    check_draft_model(spec(max_context_length=short_info.max_context_length), POET, short)
+    with pytest.raises(HearthError, match="maxContextLength") as caught:
+        check_draft_model(spec(), POET, short)
+    assert (caught.value.code, caught.value.param) == (Code.INVALID, "draftModel")

@@ -178,6 +178,18 @@ async def test_a_base_model_must_be_there_ready_and_in_sight(
     assert (error.code, error.param) == (code, "baseModel")
 
 
+async def test_a_draft_model_must_be_there_ready_and_in_sight_and_is_in_use_then(
+    service: Service, database: Database
+) -> None:
+    await put(database, model("acme", "apprentice"), model("globex", "diary"))
+    error = await refusal(service.create(draft_model="accounts/globex/models/diary"))
+    assert (error.code, error.param) == (Code.NOT_FOUND, "draftModel")
+    created = await service.create(draft_model="apprentice", draft_token_count=4)
+    assert created.draft_model == "accounts/acme/models/apprentice"
+    async with database.reader() as db:
+        assert await deployments.list_of_model(db, created.draft_model) == [created]
+
+
 async def test_a_spec_that_cannot_be_is_refused_before_anything_is_written(service: Service) -> None:
     for spec in ({"accelerator_type": "NVIDIA_H100_80GB"}, {"max_context_length": 10**6}, {"min_replica_count": 9}):
         assert (await refusal(service.create(**spec))).code is Code.INVALID

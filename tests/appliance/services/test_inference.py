@@ -1,4 +1,4 @@
-"""Merging the streams of several prompts, and cache namespaces; the way of a request is tested through the API."""
+"""Merging streams; the way of a request is tested through the API."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from appliance.services.inference import cache_namespace, interleave
+from appliance.services.inference import interleave
 from runtime.protocol import Delta
 from tests.waiting import until
 
@@ -81,9 +81,3 @@ async def test_cancelling_who_waits_closes_all() -> None:
     with pytest.raises(asyncio.CancelledError):
         await consumer
     assert streams.num_closed == 2
-
-
-def test_cache_namespaces_differ_by_account_and_key_and_cannot_be_forged() -> None:
-    pairs = [("a", None), ("a", ""), ("a", "b"), ("ab", None), ("ab", ""), ("b", "a"), ("a", 'b"]'), ('a","b', None)]
-    assert len({cache_namespace(account_id, key) for account_id, key in pairs}) == len(pairs)
-    assert cache_namespace("a", "b") == cache_namespace("a", "b")

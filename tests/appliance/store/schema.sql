@@ -3,6 +3,7 @@ CREATE INDEX deployed_models_by_deployment ON deployed_models (deployment);
 CREATE INDEX deployed_models_by_model ON deployed_models (account_id, model);
 CREATE UNIQUE INDEX deployed_models_one_default ON deployed_models (account_id, model) WHERE is_default;
 CREATE INDEX deployments_by_base_model ON deployments (base_model);
+CREATE INDEX deployments_by_draft_model ON deployments (draft_model);
 CREATE TABLE accounts (
     id TEXT NOT NULL PRIMARY KEY,
     display_name TEXT NOT NULL,
@@ -53,7 +54,7 @@ CREATE TABLE deployments (
     created_at REAL NOT NULL,
     updated_at REAL NOT NULL,
     deleted_at REAL,
-    purge_at REAL,
+    purge_at REAL, draft_model TEXT, draft_token_count INTEGER, ngram_speculation_length INTEGER,
     PRIMARY KEY (account_id, id)
 ) STRICT;
 CREATE TABLE models (

@@ -11,7 +11,10 @@ from appliance.errors import Code, HearthError
 from appliance.store.migration import APPLICATION_ID, MIGRATIONS_DIR, Migration, prepare, read_migrations
 
 # A shipped migration never changes: databases that ran it would differ from new ones.
-SHIPPED = {"0001_initial.sql": "bbc0f935f75f2b3809b92b1bff8d25259a09a8c93c601df357ae2a313f4e7677"}
+SHIPPED = {
+    "0001_initial.sql": "bbc0f935f75f2b3809b92b1bff8d25259a09a8c93c601df357ae2a313f4e7677",
+    "0002_speculation.sql": "5e2835cc16f4531200d9155304d977d89ebca68fe0809ebfe5bee87162b6ae33",
+}
 SCHEMA = Path(__file__).parent / "schema.sql"
 
 FIRST = Migration(1, "CREATE TABLE a (x INTEGER) STRICT; INSERT INTO a VALUES (1);")

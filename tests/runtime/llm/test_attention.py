@@ -42,6 +42,15 @@ def test_tensors_change_from_the_layout_of_transformers_to_ours_and_back() -> No
     assert weights is None
 
 
+def test_a_cap_on_scores_is_passed_on() -> None:
+    query, key, recorder = _heads(NUM_HEADS), _heads(NUM_KV_HEADS), Recorder()
+    with use_attention(recorder):
+        attend(_module(layer_idx=0), query, key, key, None, scaling=1.0)
+        assert recorder.asked["softcap"] is None
+        attend(_module(layer_idx=0), query, key, key, None, scaling=1.0, softcap=50.0)
+        assert recorder.asked["softcap"] == 50.0
+
+
 def test_a_mask_or_a_dropout_would_be_silently_lost_and_is_refused() -> None:
     query, key = _heads(NUM_HEADS), _heads(NUM_KV_HEADS)
     with use_attention(Recorder()):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from models.info import AttentionInfo
+from runtime.llm import attention_gather
 from runtime.llm.attention_gather import GatherAttention, Span, group_by_length
 
 BLOCK_SIZE = 4
@@ -19,14 +20,15 @@ SCALING = 0.3
 class Requests:
     """Keys and values of some requests, of which a step computes the last few tokens each."""
 
-    def __init__(self, spans: list[tuple[int, int]]) -> None:
+    def __init__(self, spans: list[tuple[int, int]], shape: AttentionInfo = SHAPE) -> None:
         """`spans` are (already computed, computed now)."""
         torch.manual_seed(0)
+        self.shape = shape
         self.backend = GatherAttention(
-            SHAPE, num_blocks=600, block_size=BLOCK_SIZE, dtype=torch.float32, device=torch.device("cpu")
+            shape, num_blocks=600, block_size=BLOCK_SIZE, dtype=torch.float32, device=torch.device("cpu")
         )
-        self.keys = [torch.randn(sum(span), NUM_KV_HEADS, HEAD_SIZE) for span in spans]
-        self.values = [torch.randn(sum(span), NUM_KV_HEADS, HEAD_SIZE) for span in spans]
+        self.keys = [torch.randn(sum(span), shape.num_kv_heads, shape.head_size) for span in spans]
+        self.values = [torch.randn(sum(span), shape.num_kv_heads, shape.value_head_size) for span in spans]
         block_ids = iter(torch.randperm(599).add(1).tolist())
         starts = itertools.accumulate((now for _, now in spans), initial=0)
         self.spans = [
@@ -41,24 +43,26 @@ class Requests:
                 slot = span.block_ids[position // BLOCK_SIZE] * BLOCK_SIZE + position % BLOCK_SIZE
                 self.backend.caches[layer][slot] = torch.cat((keys[position], values[position]), dim=-1)
 
-    def attend(self, query: torch.Tensor, layer: int, window: int | None) -> torch.Tensor:
+    def attend(self, query: torch.Tensor, layer: int, window: int | None, softcap: float | None = None) -> torch.Tensor:
         key, value = (
             torch.cat([own[span.num_computed_tokens :] for span, own in zip(self.spans, tensors, strict=True)])
             for tensors in (self.keys, self.values)
         )
         step = self.backend.prepare(self.spans)
-        return step.attend(layer, query, key, value, scaling=SCALING, sliding_window=window)
+        return step.attend(layer, query, key, value, scaling=SCALING, sliding_window=window, softcap=softcap)
 
-    def expected(self, query: torch.Tensor, window: int | None) -> torch.Tensor:
-        output = torch.zeros(query.shape, dtype=torch.float64)
+    def expected(self, query: torch.Tensor, window: int | None, softcap: float | None = None) -> torch.Tensor:
+        num_heads, shape = query.shape[1], self.shape
+        output = torch.zeros(query.shape[0], num_heads, shape.value_head_size, dtype=torch.float64)
         for span, keys, values in zip(self.spans, self.keys, self.values, strict=True):
             for i in range(span.num_tokens):
                 position = span.num_computed_tokens + i
                 first = 0 if window is None else max(0, position - window + 1)
-                for head in range(NUM_HEADS):
-                    kv_head = head * NUM_KV_HEADS // NUM_HEADS
+                for head in range(num_heads):
+                    kv_head = head * shape.num_kv_heads // num_heads
                     visible = keys[first : position + 1, kv_head].double()
-                    weights = (visible @ query[span.start + i, head].double() * SCALING).softmax(dim=0)
+                    scores = visible @ query[span.start + i, head].double() * SCALING
+                    weights = (softcap * (scores / softcap).tanh() if softcap else scores).softmax(dim=0)
                     output[span.start + i, head] = weights @ values[first : position + 1, kv_head].double()
         return output
 
@@ -86,6 +90,41 @@ def test_equals_attention_written_out(case: str, window: int | None) -> None:
         requests.store_computed(layer)
         output = requests.attend(query, layer, window)
         assert torch.allclose(output.double(), requests.expected(query, window), atol=1e-5)
+
+
+@pytest.mark.parametrize("softcap", [None, 0.5])
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize(
+    ("num_kv_heads", "head_size", "value_head_size"), [(1, 8, 8), (2, 12, 8), (2, 8, 12), (1, 256, 256), (6, 6, 2)]
+)
+def test_shapes_of_every_family(
+    num_kv_heads: int, head_size: int, value_head_size: int, window: int | None, softcap: float | None
+) -> None:
+    shape = AttentionInfo(
+        num_layers=1,
+        num_heads=NUM_HEADS,
+        num_kv_heads=num_kv_heads,
+        head_size=head_size,
+        value_head_size=value_head_size,
+    )
+    for case in CASES.values():
+        requests = Requests(case, shape)
+        query = torch.randn(requests.num_tokens, NUM_HEADS, head_size)
+        requests.store_computed(0)
+        output = requests.attend(query, 0, window, softcap)
+        assert output.shape == (requests.num_tokens, NUM_HEADS, value_head_size)
+        assert torch.allclose(output.double(), requests.expected(query, window, softcap), atol=1e-4)
+
+
+def test_capped_scores_of_a_long_chunk_are_written_out_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_gather, "_WRITTEN_SCORES_MAX", 200)
+    for case in ("a fresh prompt", "a chunk after others"):
+        requests = Requests(CASES[case])
+        query = torch.randn(requests.num_tokens, NUM_HEADS, HEAD_SIZE)
+        requests.store_computed(0)
+        for window in (None, 5):
+            output = requests.attend(query, 0, window, 0.5)
+            assert torch.allclose(output.double(), requests.expected(query, window, 0.5), atol=1e-5)
 
 
 def test_long_and_short_decodes_are_attended_to_in_groups() -> None:

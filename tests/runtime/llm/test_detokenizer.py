@@ -44,6 +44,21 @@ def stopped_text(text: str, stop: list[str]) -> str:
     return text
 
 
+@given(families, texts, st.integers(0, 30))
+def test_an_echoed_prompt_and_its_continuation_are_one_text(family: str, text: str, num_echoed: int) -> None:
+    token_ids = TOKENIZERS[family].encode(text, add_special_tokens=False).ids
+    detokenizer = Detokenizer(VOCABULARIES[family], [], starts_text=True)
+    echo = detokenizer.echo(token_ids[:num_echoed])
+    assert echo + "".join(detokenise(detokenizer, token_ids[num_echoed:])) == text
+
+
+def test_no_stop_string_is_looked_for_in_an_echo() -> None:
+    detokenizer = Detokenizer(VOCABULARIES["byte level"], ["ab"], starts_text=True)
+    assert detokenizer.echo(single_byte_ids("xaba")) == "xaba"
+    assert detokenise(detokenizer, single_byte_ids("bab")) == ["b", "", ""]
+    assert detokenizer.is_stopped
+
+
 @given(families, texts)
 def test_pieces_add_up_to_the_text(family: str, text: str) -> None:
     token_ids = TOKENIZERS[family].encode(text, add_special_tokens=False).ids
@@ -143,3 +158,19 @@ def test_the_same_stop_string_wins_when_one_token_completes_several() -> None:
         detokenizer = Detokenizer(VOCABULARIES["byte level"], stop, starts_text=True)
         assert detokenizer.add(token_id) == stopped_text(PLAIN_ADDED_TOKEN, stop) == "<c"
         assert detokenizer.is_stopped
+
+
+def test_special_tokens_are_text_where_they_are_shown() -> None:
+    vocabulary = VOCABULARIES["byte level"]
+    end = vocabulary.token_id("<|end|>")
+    assert end is not None
+    hidden = Detokenizer(vocabulary, [], starts_text=True)
+    shown = Detokenizer(vocabulary, ["|>x"], starts_text=True, shown={end})
+    assert (hidden.add(end), shown.add(end), shown.finish()) == ("", "<|end", "|>")
+
+
+@given(text=texts)
+def test_characters_are_counted_whether_held_back_or_not(text: str) -> None:
+    detokenizer = Detokenizer(VOCABULARIES["byte level"], ["never to be found"], starts_text=True)
+    said = "".join(detokenise(detokenizer, single_byte_ids(text)))
+    assert detokenizer.num_characters == len(said)

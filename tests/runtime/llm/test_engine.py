@@ -1,4 +1,6 @@
 from collections import defaultdict
+from collections.abc import Callable
+from time import monotonic
 from typing import Any, TypeVar
 
 import pytest
@@ -8,8 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from runtime.engine import RequestRefused
 from runtime.llm.engine import LlmEngine
-from runtime.llm.request import Batch, Generation, Request, RequestFailed, SampledToken, TokenOutput
+from runtime.llm.request import Batch, Generation, Request, RequestFailed, RowResult, SampledToken, TokenOutput
 from runtime.protocol import FailureCode
+from tests.fakes.fake_clock import FakeClock
 from tests.fakes.scripted_runner import STOP_TOKEN_ID, ScriptedRunner, generate_alone, make_request
 
 NUM_STEPS_MAX = 5000
@@ -30,9 +33,11 @@ def build_engine_and_runner(
     *,
     num_blocks: int = 64,
     max_num_requests: int = 8,
-    max_num_waiting: int = 100,
+    max_num_waiting: int = 200,
+    max_num_waiting_tokens: int = 10_000,
     max_batch_tokens: int = 16,
     enable_prefix_cache: bool = True,
+    clock: Callable[[], float] = monotonic,
 ) -> tuple[LlmEngine, RunnerT]:
     runner = kind(num_blocks, BLOCK_SIZE, max_num_requests=max_num_requests, max_batch_tokens=max_batch_tokens)
     engine = LlmEngine(
@@ -41,9 +46,11 @@ def build_engine_and_runner(
         block_size=BLOCK_SIZE,
         max_num_requests=max_num_requests,
         max_num_waiting=max_num_waiting,
+        max_num_waiting_tokens=max_num_waiting_tokens,
         max_batch_tokens=max_batch_tokens,
         enable_prefix_cache=enable_prefix_cache,
         cache_root=b"model",
+        clock=clock,
     )
     return engine, runner
 
@@ -124,6 +131,22 @@ def test_a_repeated_prompt_computes_only_its_last_block() -> None:
     assert cached == {"same": 2 * BLOCK_SIZE, "longer": 3 * BLOCK_SIZE, "diverging": BLOCK_SIZE}
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_cached_counts_are_what_was_taken_by_the_first_to_run(n: int) -> None:
+    engine = build_engine(max_batch_tokens=8)
+    prompt = list(range(14))
+    engine.add(call("first", prompt, max_tokens=1))
+    drain(engine)
+    for most, expected in [(0, 0), (7, 4), (None, 12)]:
+        generation = call(f"at most {most}", prompt, n=n, max_tokens=1)
+        for choice in generation.choices:
+            choice.cache_max_tokens = most
+        engine.add(generation)
+        outputs = drain(engine)
+        cached = [outputs[generation.request_id, i][0].num_cached_tokens for i in range(n)]
+        assert cached == [expected] + [12] * (n - 1), "what siblings take is the call's own"
+
+
 def test_a_conversation_finds_the_generated_tokens_too() -> None:
     engine = build_engine()
     turn = call("turn 1", list(range(10)), max_tokens=8)
@@ -134,12 +157,12 @@ def test_a_conversation_finds_the_generated_tokens_too() -> None:
     assert drain(engine)["turn 2", 0][0].num_cached_tokens == (len(history) - 1) // BLOCK_SIZE * BLOCK_SIZE
 
 
-def test_without_the_prefix_cache_nothing_is_shared() -> None:
+def test_without_the_prefix_cache_calls_share_nothing() -> None:
     engine = build_engine(enable_prefix_cache=False)
     for request_id in ("first", "second"):
         engine.add(call(request_id, list(range(12)), n=3))
         outputs = drain(engine)
-        assert {outputs[request_id, i][0].num_cached_tokens for i in range(3)} == {0}
+        assert [outputs[request_id, i][0].num_cached_tokens for i in range(3)] == [0, 8, 8], "only of each other"
 
 
 def test_choices_share_the_blocks_of_their_prompt() -> None:
@@ -152,6 +175,36 @@ def test_choices_share_the_blocks_of_their_prompt() -> None:
     # 8 and 2 tokens by the first choice, whose prompt the others wait for; they add the unshared rest, then all decode.
     assert runner.batch_sizes == [8, 2, 1 + 2 + 2, 1 + 1]
     assert [outputs["r", i][0].num_cached_tokens for i in range(3)] == [0, 8, 8]
+
+
+@pytest.mark.parametrize("enable_prefix_cache", [False, True])
+def test_a_hundred_and_twenty_eight_choices_compute_their_prompt_once(enable_prefix_cache: bool) -> None:
+    engine, runner = build_engine_and_runner(
+        ScriptedRunner,
+        num_blocks=1 + 25 + 3 * 128,
+        max_num_requests=128,
+        max_batch_tokens=64,
+        enable_prefix_cache=enable_prefix_cache,
+    )
+    generation = call("r", [i % 7 for i in range(101)], n=128, max_tokens=4)
+    for choice in generation.choices:
+        choice.stop_token_ids = frozenset()
+    engine.add(generation)
+    assert len(drain(engine)) == 128
+    # The prompt, its last token for everybody else, and each one's output but the last token.
+    assert sum(runner.batch_sizes) == 101 + 127 + 128 * 3
+    assert not any(choice.num_preemptions for choice in generation.choices)
+
+
+@pytest.mark.parametrize("num_tokens", [3, 4, 5, 16, 19])
+def test_many_choices_end_in_a_pool_that_holds_hardly_one(num_tokens: int) -> None:
+    engine = build_engine(num_blocks=1 + 6, max_num_requests=8)
+    generation = call("r", list(range(num_tokens)), n=24, max_tokens=5)
+    engine.add(generation)
+    outputs = drain(engine)
+    for choice in generation.choices:
+        assert_complete(outputs["r", choice.index], choice)
+    assert_idle(engine)
 
 
 @pytest.mark.parametrize("num_steps", [0, 1])
@@ -208,12 +261,18 @@ def test_a_request_that_can_never_fit_is_refused() -> None:
 
 
 def test_a_full_queue_refuses_as_overloaded() -> None:
-    engine = build_engine(max_num_waiting=3)
+    engine = build_engine(max_num_waiting=4)
     engine.add(call("first", [1] * 9, n=2))
-    with pytest.raises(RequestRefused) as refusal:
-        engine.add(call("second", [1], n=2))
-    assert refusal.value.code is FailureCode.OVERLOADED
-    engine.add(call("third", [1]))
+    for tenant, n, code in [("", 1, FailureCode.RATE_LIMITED), ("other", 3, FailureCode.OVERLOADED)]:
+        generation = call("refused", [1], n=n)
+        generation.choices[0].tenant = tenant
+        with pytest.raises(RequestRefused) as refusal:
+            engine.add(generation)
+        assert refusal.value.code is code
+        assert refusal.value.retry_after_s is not None
+    generation = call("third", [1])
+    generation.choices[0].tenant = "other"
+    engine.add(generation)
     assert {request_id for request_id, _ in drain(engine)} == {"first", "third"}
 
 
@@ -222,7 +281,7 @@ class BrokenDevice(ScriptedRunner):
 
     failing = False
 
-    def execute(self, batch: Batch) -> list[SampledToken]:
+    def execute(self, batch: Batch) -> list[RowResult]:
         if self.failing:
             raise MemoryError("device")
         return super().execute(batch)
@@ -245,12 +304,11 @@ def test_what_the_device_raises_goes_through_and_the_step_can_be_repeated() -> N
 class UnhashableToken(ScriptedRunner):
     """Gives one request a token that no 32-bit digest can cover: the engine's own work on it raises."""
 
-    def execute(self, batch: Batch) -> list[SampledToken]:
-        sampled = super().execute(batch)
-        requests = [row.request for row in batch.scheduled if row.is_sampled]
+    def execute(self, batch: Batch) -> list[RowResult]:
+        bad = RowResult([SampledToken(2**40, None, [])])
         return [
-            SampledToken(2**40, None, []) if request.request_id == "bad" else token
-            for request, token in zip(requests, sampled, strict=True)
+            bad if row.request.request_id == "bad" and row.is_sampled else result
+            for row, result in zip(batch.scheduled, super().execute(batch), strict=True)
         ]
 
 
@@ -277,6 +335,29 @@ def test_a_request_that_cannot_be_queued_is_refused_alone(caplog: pytest.LogCapt
     assert "bad" in caplog.text
     assert not engine.has_work()
     assert_idle(engine)
+
+
+def test_the_last_token_tells_how_long_the_request_waited_and_was_computed() -> None:
+    clock = FakeClock()
+    engine, _ = build_engine_and_runner(ScriptedRunner, max_num_requests=1, clock=clock)
+    first, second = (call(request_id, [1, 2, 3], max_tokens=3) for request_id in ("first", "second"))
+    for generation in (first, second):
+        generation.choices[0].stop_token_ids = frozenset()
+        engine.add(generation)
+    second.choices[0].is_watched = True
+    outputs: Outputs = defaultdict(list)
+    while engine.has_work():
+        clock.advance(1.0)
+        for output in engine.step():
+            assert isinstance(output, TokenOutput)
+            outputs[output.request_id, output.index].append(output)
+    assert [output.performance is not None for output in outputs["first", 0]] == [False, False, True]
+    assert [output.performance is not None for output in outputs["second", 0]] == [True, True, True]
+    told = outputs["second", 0][-1].performance
+    assert told is not None
+    # Three steps of the first one, and then its own; no time passes within a step of this clock.
+    assert (told.prefill_queue_s, told.prefill_s, told.generation_queue_s, told.generation_s) == (4.0, 0.0, 0.0, 2.0)
+    assert (told.num_concurrent_requests, told.num_predicted_tokens, told.num_drafted_tokens) == (1, 0, 0)
 
 
 class EngineMachine(RuleBasedStateMachine):

@@ -14,6 +14,7 @@ class Attention:
         *,
         scaling: float,
         sliding_window: int | None,
+        softcap: float | None = None,
     ) -> torch.Tensor:
         return query
 

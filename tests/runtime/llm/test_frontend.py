@@ -5,20 +5,23 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime.engine import RequestRefused
+from runtime.engine import Postponed, RequestRefused
 from runtime.llm.engine import LlmEngine, LlmOutput
 from runtime.llm.frontend import LlmFrontend, choice_seed
-from runtime.llm.request import FinishReason, RequestFailed, TokenOutput
+from runtime.llm.request import FinishReason, Generation, RequestFailed, SampledToken, TokenOutput
 from runtime.protocol import (
     ChatMessage,
     ChatPrompt,
     Delta,
     Failed,
     FailureCode,
+    PromptOutput,
     SamplingParams,
     Submit,
     TextPrompt,
     TokenPrompt,
+    Tool,
+    ToolChoice,
 )
 from tests.fakes.scripted_runner import VOCAB_SIZE, ScriptedRunner
 from tests.fakes.text_model import CHAT_TEMPLATE, text_model_info, write_text_model
@@ -111,6 +114,86 @@ def test_a_prompt_without_room_for_one_token_is_refused(frontend: LlmFrontend) -
     with pytest.raises(RequestRefused, match="prompt is too long: 40 tokens"):
         frontend.prepare(Submit(request_id="r", prompt=TokenPrompt(token_ids=[5] * CONTEXT_LENGTH)))
     frontend.prepare(submit())  # a refused request is not remembered
+
+
+def test_max_tokens_that_do_not_fit_are_refused_where_the_client_wants_it(frontend: LlmFrontend) -> None:
+    prompt = TokenPrompt(token_ids=[5] * 30)
+    with pytest.raises(RequestRefused, match="30 tokens and 11 of the answer exceed the context of 40") as refusal:
+        frontend.prepare(Submit(request_id="r", prompt=prompt, max_tokens=11, is_overflow_refused=True))
+    assert refusal.value.param == "max_tokens"
+    for max_tokens in (10, None):
+        submitted = Submit(request_id="r", prompt=prompt, max_tokens=max_tokens, is_overflow_refused=True)
+        assert frontend.prepare(submitted).choices[0].max_tokens == 10
+        frontend.forget("r")
+
+
+def test_clients_add_stop_tokens_and_take_away_the_models_own(frontend: LlmFrontend) -> None:
+    cases: list[tuple[dict[str, Any], set[int]]] = [
+        ({"stop_token_ids": [7, 8]}, {1, 2, 7, 8}),
+        ({"ignore_eos": True}, set()),
+        ({"ignore_eos": True, "stop_token_ids": [2, 9]}, {2, 9}),
+    ]
+    for fields, expected in cases:
+        assert frontend.prepare(submit(**fields)).choices[0].stop_token_ids == expected
+        frontend.forget("r")
+
+
+def test_a_prediction_and_who_may_end_a_request_early_are_told_to_the_engine(frontend: LlmFrontend) -> None:
+    (plain,) = frontend.prepare(submit()).choices
+    assert (plain.prediction, plain.is_watched) == ([], False)
+    frontend.forget("r")
+    (request,) = frontend.prepare(submit(prediction="hello", stop=["x"])).choices
+    assert request.prediction == TOKENIZER.encode("hello", add_special_tokens=False).ids
+    assert request.is_watched
+    with pytest.raises(RequestRefused) as refusal:
+        frontend.prepare(submit(request_id="other", prediction=[2**31]))
+    assert refusal.value.param == "speculation"
+
+
+def test_every_choice_counts_its_own_tokens(frontend: LlmFrontend) -> None:
+    sampling = SamplingParams(repetition_penalty=1.2)
+    first, second = frontend.prepare(submit("hello", sampling=sampling, num_choices=2)).choices
+    assert first.token_counts is not None
+    assert second.token_counts is not None
+    assert first.token_counts is not second.token_counts
+    assert first.token_counts.prompt_token_ids.tolist() == sorted(set(TOKENIZER.encode("hello").ids))
+
+
+def echoing(**fields: Any) -> Submit:
+    return Submit(request_id="r", prompt=TokenPrompt(token_ids=[70, 71, 72]), **fields)
+
+
+def test_an_echo_without_logprobs_leads_every_choice(frontend: LlmFrontend) -> None:
+    prompt_text = TOKENIZER.decode([71, 72])
+    generation = frontend.prepare(echoing(num_echoed_tokens=2, num_choices=2))
+    assert [request.num_prompt_logprobs for request in generation.choices] == [0, 0]
+    first = frontend.render(outputs("a", index=1))
+    second = frontend.render(outputs("b", index=0) + outputs("c", index=1))
+    assert shown(first.deltas) == [(1, prompt_text + "a", None)]
+    assert shown(second.deltas) == [(0, prompt_text + "b", None), (1, "c", None)]
+    assert [delta.echo_token_ids for delta in first.deltas + second.deltas] == [[71, 72], [71, 72], []]
+
+
+def test_all_choices_wait_for_the_logprobs_that_the_first_one_brings(frontend: LlmFrontend) -> None:
+    generation = frontend.prepare(echoing(num_echoed_tokens=3, num_choices=2, num_logprobs=0))
+    assert [request.num_prompt_logprobs for request in generation.choices] == [2, 0]
+    assert frontend.render(outputs("xy", index=1, finish_reason="length")).deltas == []
+    (told,) = outputs("a", index=0)
+    assert isinstance(told, TokenOutput)
+    prompt_logprobs = [SampledToken(71, -0.5, []), SampledToken(72, -0.25, [])]
+    deltas = frontend.render([msgspec.structs.replace(told, prompt_logprobs=prompt_logprobs)]).deltas
+    assert sorted((delta.index, delta.finish_reason) for delta in deltas) == [(0, None), (1, "length")]
+    for delta in deltas:
+        assert delta.echo_token_ids == [70, 71, 72]
+        assert delta.logprobs is not None
+        assert [(told.token_id, told.logprob) for told in delta.logprobs] == [(70, None), (71, -0.5), (72, -0.25)]
+
+
+def test_an_echo_beyond_all_bounds_is_refused_and_not_remembered(frontend: LlmFrontend) -> None:
+    with pytest.raises(RequestRefused) as refusal:
+        frontend.prepare(echoing(num_echoed_tokens=3, num_choices=1024, num_logprobs=100))
+    assert refusal.value.param == "echo"
+    frontend.prepare(submit())
 
 
 def test_what_is_out_of_bounds_is_refused(frontend: LlmFrontend) -> None:
@@ -235,6 +318,7 @@ def test_a_stop_string_found_by_the_frontend_frees_the_choice_in_the_engine(fron
         block_size=4,
         max_num_requests=8,
         max_num_waiting=8,
+        max_num_waiting_tokens=1000,
         max_batch_tokens=16,
         enable_prefix_cache=True,
         cache_root=b"",
@@ -256,3 +340,69 @@ def test_a_stop_string_found_by_the_frontend_frees_the_choice_in_the_engine(fron
     assert finished == {0, 1, 2}
     assert stopped
     assert engine.stats().num_free_blocks == engine.stats().num_blocks
+
+
+# ---- chats: tools, thoughts, and what the client wants to be shown
+
+WEATHER = Tool(name="weather", parameters={"type": "object", "properties": {}})
+CALL = '<tool_call>{"name": "weather", "arguments": {}}</tool_call>'
+
+
+def chat(**fields: Any) -> ChatPrompt:
+    return ChatPrompt(messages=[ChatMessage(role="user", content="x")], **fields)
+
+
+def prepared(frontend: LlmFrontend, submit: Submit) -> Generation:
+    """However long its grammar takes."""
+    while True:
+        try:
+            return frontend.prepare(submit)
+        except Postponed as postponed:
+            postponed.ready.result(60)
+
+
+def said(frontend: LlmFrontend, text: str) -> list[Delta]:
+    return frontend.render(outputs(text, finish_reason="length")).deltas
+
+
+def test_calls_are_read_where_tools_are_offered(frontend: LlmFrontend) -> None:
+    prepared(frontend, Submit(request_id="r", prompt=chat(tools=[WEATHER])))
+    [delta] = said(frontend, f"So:{CALL}")
+    assert delta.text == "So:"
+    assert [piece.name for piece in delta.tool_calls] == ["weather", "", ""]
+    assert "".join(piece.arguments for piece in delta.tool_calls) == "{}"
+    prepared(frontend, Submit(request_id="r", prompt=chat()))
+    [delta] = said(frontend, f"So:{CALL}")
+    assert (delta.text, delta.tool_calls) == (f"So:{CALL}", [])
+
+
+def test_where_one_call_is_allowed_the_engine_is_told_that_it_is_enough(frontend: LlmFrontend) -> None:
+    choice = ToolChoice(is_parallel=False)
+    prepared(frontend, Submit(request_id="r", prompt=chat(tools=[WEATHER], tool_choice=choice)))
+    rendered = frontend.render(outputs(CALL + CALL))
+    assert rendered.finished == [("r", 0)]
+    assert rendered.deltas[0].finish_reason == "tool_calls"
+    assert {piece.index for piece in rendered.deltas[0].tool_calls} == {0}
+
+
+def test_a_required_call_constrains_each_choice(frontend: LlmFrontend) -> None:
+    choice = ToolChoice(mode="required")
+    submit = Submit(request_id="r", prompt=chat(tools=[WEATHER], tool_choice=choice), num_choices=2)
+    first, second = (request.constraint for request in prepared(frontend, submit).choices)
+    assert first is not None
+    assert second is not None
+    assert first is not second
+    frontend.forget("r")
+    assert prepared(frontend, Submit(request_id="r", prompt=chat())).choices[0].constraint is None
+
+
+def test_the_prompt_and_the_raw_text_are_shown_when_asked_for(frontend: LlmFrontend) -> None:
+    submit = Submit(request_id="r", prompt=chat(tools=[WEATHER]), num_choices=2, shows_prompt=True)
+    token_ids = prepared(frontend, submit).choices[0].prompt_token_ids
+    shown = frontend.render([*outputs("a"), *outputs("b", index=1)]).deltas
+    text = TOKENIZER.decode(token_ids, skip_special_tokens=False)
+    assert shown[0].prompt == PromptOutput(text=text, token_ids=token_ids)
+    assert [delta.raw_text for delta in shown] == ["a", "b"]
+    assert shown[1].prompt is None
+    [later] = said(frontend, CALL)
+    assert (later.prompt, later.raw_text, later.text) == (None, CALL, "")

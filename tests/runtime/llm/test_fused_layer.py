@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,14 +13,22 @@ from tests.fakes.tiny_llm import Architecture, build_tiny_model
 ARCHITECTURES: list[Architecture] = ["llama", "qwen2", "qwen3", "mistral"]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_fused_layers_compute_what_those_of_transformers_do(architecture: Architecture, tmp_path: Path) -> None:
-    fused = TinyModel(build_tiny_model(tmp_path, architecture))
+HALF_WINDOWED = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [*((name, {}) for name in ARCHITECTURES), ("qwen2", HALF_WINDOWED), ("qwen3", HALF_WINDOWED)],
+)
+def test_fused_layers_compute_what_those_of_transformers_do(
+    architecture: Architecture, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    fused = TinyModel(build_tiny_model(tmp_path, architecture, **settings))
     unfused = TinyModel(tmp_path, is_fused=False)
     request = make_request(list(range(3, 40)), num_logprobs=5)
     request.block_ids = list(range(1, 10))
     batch = Batch([ScheduledRequest(request, 37, True)])
-    (with_fusion,), (without,) = (tiny.runner().execute(batch) for tiny in (fused, unfused))
+    (with_fusion,), (without,) = (tiny.runner().execute(batch)[0].tokens for tiny in (fused, unfused))
     assert with_fusion.token_id == without.token_id
     assert [value for _, value in with_fusion.top] == pytest.approx([value for _, value in without.top], abs=1e-4)
 
@@ -49,5 +58,5 @@ def test_biases_of_every_projection_are_kept(tmp_path: Path) -> None:
     request = make_request([5, 6, 7], num_logprobs=5)
     request.block_ids = [1]
     batch = Batch([ScheduledRequest(request, 3, True)])
-    (with_fusion,), (without,) = (tiny.runner().execute(batch) for tiny in (fused, unfused))
+    (with_fusion,), (without,) = (tiny.runner().execute(batch)[0].tokens for tiny in (fused, unfused))
     assert [value for _, value in with_fusion.top] == pytest.approx([value for _, value in without.top], abs=1e-4)

@@ -11,9 +11,8 @@ from runtime.llm.file_embedding import FileEmbedding
 from runtime.llm.fused_layer import FusedLayer
 from runtime.llm.linear import Linear
 from runtime.llm.loader import build_skeleton, fill_skeleton, load_weights
-from tests.fakes.tiny_llm import Architecture, build_tiny_model
+from tests.fakes.tiny_llm import ARCHITECTURES, Architecture, build_tiny_model
 
-ARCHITECTURES: list[Architecture] = ["llama", "qwen2", "qwen3", "mistral"]
 CPU = torch.device("cpu")
 
 
@@ -42,6 +41,7 @@ def test_every_weight_and_buffer_is_that_of_from_pretrained(
     fill_skeleton(ours, checkpoint, info, dtype=torch.float32, device=CPU)
     reference = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     expected = dict(reference.state_dict()) | dict(reference.named_buffers())
+    expected.pop("transformer.bias", None)  # a mask that only an attention reads which is not in use
     found = dict(ours.state_dict()) | dict(ours.named_buffers())
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -60,6 +60,22 @@ def test_embeddings_stay_in_the_file_unless_they_are_converted(tmp_path: Path) -
     directory = build_tiny_model(tmp_path, "qwen2", dtype="float32")
     assert isinstance(_load(directory, torch.float32).model.model.embed_tokens, FileEmbedding)
     assert isinstance(_load(directory, torch.bfloat16).model.model.embed_tokens, torch.nn.Embedding)
+    scaled = build_tiny_model(tmp_path / "scaled", "gemma", dtype="bfloat16")
+    assert isinstance(_load(scaled, torch.bfloat16).model.model.embed_tokens, FileEmbedding)
+
+
+def test_a_config_cannot_ask_for_more_than_logits(tmp_path: Path) -> None:
+    directory = build_tiny_model(tmp_path, "mixtral", output_router_logits=True, output_hidden_states=True)
+    config = build_skeleton(directory, inspect_model(directory)).config
+    assert not any((config.output_router_logits, config.output_hidden_states, config.output_attentions))
+    assert config._experts_implementation == "eager"
+
+
+def test_a_padding_token_outside_the_vocabulary_is_no_obstacle(tmp_path: Path) -> None:
+    directory = build_tiny_model(tmp_path, "phi3")
+    config_file = directory / "config.json"
+    config_file.write_text(config_file.read_text().replace('"pad_token_id": null', '"pad_token_id": 32000'))
+    assert build_skeleton(directory, inspect_model(directory)).config.pad_token_id is None
 
 
 @pytest.mark.parametrize("is_fused", [True, False])

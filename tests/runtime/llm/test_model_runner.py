@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runtime.llm.model_runner import ModelRunner
-from runtime.llm.request import Batch, Request, SampledToken, ScheduledRequest
+from runtime.llm.request import Batch, Request, RowResult, SampledToken, ScheduledRequest
 from tests.fakes.tiny_engine import TinyModel, make_request
 from tests.fakes.tiny_llm import build_tiny_model
 
@@ -19,16 +19,20 @@ def _request(num_tokens: int, first_block: int) -> Request:
     return request
 
 
+def _tokens(results: list[RowResult]) -> list[SampledToken]:
+    return [token for result in results for token in result.tokens]
+
+
 def _logprobs(sampled: list[SampledToken]) -> list[float]:
     return [token.logprob for token in sampled if token.logprob is not None]
 
 
 def test_a_prompt_in_chunks_gives_what_the_whole_gives(tiny: TinyModel) -> None:
     whole = _request(20, first_block=1)
-    (expected,) = tiny.runner().execute(Batch([ScheduledRequest(whole, 20, True)]))
+    (expected,) = _tokens(tiny.runner().execute(Batch([ScheduledRequest(whole, 20, True)])))
     runner, request = tiny.runner(), _request(20, first_block=1)
     for num_tokens, is_last in [(7, False), (1, False), (12, True)]:
-        sampled = runner.execute(Batch([ScheduledRequest(request, num_tokens, is_last)]))
+        sampled = _tokens(runner.execute(Batch([ScheduledRequest(request, num_tokens, is_last)])))
         assert len(sampled) == is_last
         request.num_computed_tokens += num_tokens
     assert sampled[0].token_id == expected.token_id
@@ -37,16 +41,18 @@ def test_a_prompt_in_chunks_gives_what_the_whole_gives(tiny: TinyModel) -> None:
 
 def test_only_rows_that_want_a_token_get_one_in_the_order_of_the_batch(tiny: TinyModel) -> None:
     requests = [_request(length, first_block=1 + 10 * index) for index, length in enumerate((4, 9, 6))]
-    alone = [tiny.runner().execute(Batch([ScheduledRequest(r, len(r.prompt_token_ids), True)]))[0] for r in requests]
-    together = tiny.runner().execute(
-        Batch(
-            [
-                ScheduledRequest(requests[0], 4, True),
-                ScheduledRequest(requests[1], 5, False),
-                ScheduledRequest(requests[2], 6, True),
-            ]
-        )
+    alone = [
+        _tokens(tiny.runner().execute(Batch([ScheduledRequest(request, len(request.prompt_token_ids), True)])))[0]
+        for request in requests
+    ]
+    batch = Batch(
+        [
+            ScheduledRequest(requests[0], 4, True),
+            ScheduledRequest(requests[1], 5, False),
+            ScheduledRequest(requests[2], 6, True),
+        ]
     )
+    together = _tokens(tiny.runner().execute(batch))
     assert [token.token_id for token in together] == [alone[0].token_id, alone[2].token_id]
     assert _logprobs(together) == pytest.approx(_logprobs([alone[0], alone[2]]), abs=1e-4)
 
@@ -62,8 +68,8 @@ def test_requests_are_read_and_not_changed(tiny: TinyModel) -> None:
 def test_layers_left_unpacked_are_packed_while_it_serves(tmp_path: Path) -> None:
     tiny = TinyModel(build_tiny_model(tmp_path, "qwen2"))
     runner, request = tiny.runner(), _request(3, first_block=1)
-    (first,) = runner.execute(Batch([ScheduledRequest(request, 3, True)]))
+    (first,) = _tokens(runner.execute(Batch([ScheduledRequest(request, 3, True)])))
     for _ in range(20):
-        (again,) = runner.execute(Batch([ScheduledRequest(request, 3, True)]))
+        (again,) = _tokens(runner.execute(Batch([ScheduledRequest(request, 3, True)])))
         assert again.token_id == first.token_id
     assert not tiny.packing

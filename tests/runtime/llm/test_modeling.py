@@ -9,9 +9,8 @@ import torch
 
 from runtime.llm.modeling import import_architecture
 from tests.fakes.tiny_engine import TinyModel, make_request, run, token_ids
-from tests.fakes.tiny_llm import Architecture, build_tiny_model
+from tests.fakes.tiny_llm import ARCHITECTURES, build_tiny_model
 
-ARCHITECTURES: list[Architecture] = ["llama", "qwen2", "qwen3", "mistral"]
 PROMPT = [5, 6, 7, 8, 9, 10, 11, 12, 13]
 
 SCRIPT = f"""
@@ -27,7 +26,7 @@ for directory in sys.argv[1:]:
 heavy = {{"transformers", "transformers.modeling_utils", "torch._dynamo", "sympy"}} & set(sys.modules)
 assert not heavy, heavy
 
-print(import_architecture("mixtral", "MixtralForCausalLM", "ours", len).config_class.__name__)
+print(import_architecture("llama4", "Llama4ForCausalLM", "ours", len).config_class.__name__)
 assert "transformers.modeling_utils" in sys.modules, "what needs more than the stand-ins is imported in full"
 
 import transformers
@@ -43,12 +42,14 @@ def test_lean_imports_generate_the_same_tokens_and_leave_transformers_importable
     command = [sys.executable, "-c", SCRIPT, *map(str, directories)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines() == [*map(str, expected), "MixtralConfig"]
+    assert process.stdout.splitlines() == [*map(str, expected), "Llama4TextConfig"]
 
 
 def test_a_class_or_model_that_transformers_does_not_have_is_an_import_error() -> None:
     with pytest.raises(ImportError, match="no Nonesuch"):
         import_architecture("llama", "Nonesuch", "hearth_test", _attend)
+    with pytest.raises(ImportError, match="no attention function"):
+        import_architecture("bloom", "BloomForCausalLM", "hearth_test", _attend)
     with pytest.raises(ImportError):
         import_architecture("nonesuch", "Nonesuch", "hearth_test", _attend)
 

@@ -88,3 +88,28 @@ def test_a_match_ends_at_the_first_block_that_was_reused(pool: BlockPool, cache:
         taken.append(block_id)
     assert request.block_ids[2] in taken, "of a freed prefix the end goes first"
     assert cache.match(make_request(list(range(13)))) == request.block_ids[:1]
+
+
+@pytest.mark.parametrize(
+    ("cache_max_tokens", "num_prompt_logprobs", "num_blocks"),
+    [(None, 0, 3), (0, 0, 0), (3, 0, 0), (4, 0, 1), (7, 0, 1), (100, 0, 3), (None, 3, 2), (None, 12, 0), (5, 3, 1)],
+)
+def test_a_request_takes_no_more_than_it_may_and_leaves_the_tokens_whose_logprobs_it_wants(
+    pool: BlockPool, cache: PrefixCache, cache_max_tokens: int | None, num_prompt_logprobs: int, num_blocks: int
+) -> None:
+    computed = make_request(list(range(13)))
+    compute(pool, cache, computed, 13)
+    request = make_request(computed.prompt_token_ids)
+    request.cache_max_tokens, request.num_prompt_logprobs = cache_max_tokens, num_prompt_logprobs
+    assert cache.match(request) == computed.block_ids[:num_blocks]
+    request.output_token_ids.append(0)
+    assert cache.match(request) == computed.block_ids[:3], "what it computed itself, after a preemption"
+
+
+def test_where_calls_share_nothing_choices_of_one_do(pool: BlockPool) -> None:
+    cache = PrefixCache(pool, BLOCK_SIZE, secret=b"secret", root=b"model", spans_calls=False)
+    choices = [make_request(list(range(9)), request_id="one", index=i) for i in range(2)]
+    cache.hash_prompt(choices)
+    compute(pool, cache, choices[0], 9)
+    assert cache.match(choices[1]) == choices[0].block_ids[:2]
+    assert cache.match(make_request(list(range(9)), request_id="other")) == []

@@ -1,6 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.llm.request import Request
+from runtime.protocol import SamplingParams
 from tests.fakes.scripted_runner import make_request
 
 tokens = st.lists(st.integers(0, 100), max_size=10)
@@ -20,3 +22,11 @@ def test_missing_tokens_tell_prefill_from_decode_without_a_phase() -> None:
     request.num_computed_tokens = 3
     request.output_token_ids.append(4)
     assert request.num_missing_tokens == 1
+
+
+def test_tokens_are_counted_where_a_penalty_looks_at_them() -> None:
+    penalised = SamplingParams(repetition_penalty=1.5)
+    request = Request(request_id="r", prompt_token_ids=[4, 2, 4], sampling=penalised, max_tokens=1)
+    assert request.token_counts is not None
+    assert request.token_counts.prompt_token_ids.tolist() == [2, 4]
+    assert make_request([1]).token_counts is None

@@ -1,3 +1,8 @@
+import itertools
+
+import pytest
+
+from runtime.llm.backlog import Backlog, BacklogLimits
 from runtime.llm.block_pool import BlockPool
 from runtime.llm.prefix_cache import PrefixCache
 from runtime.llm.request import Batch, Request, RequestStatus
@@ -14,16 +19,18 @@ def build(
     pool = BlockPool(num_blocks)
     return Scheduler(
         pool,
-        PrefixCache(pool, BLOCK_SIZE, secret=b"secret", root=b"model") if has_cache else None,
+        PrefixCache(pool, BLOCK_SIZE, secret=b"secret", root=b"model", spans_calls=has_cache),
+        Backlog(BacklogLimits(100, 10_000)),
         block_size=BLOCK_SIZE,
         max_num_requests=max_num_requests,
         max_batch_tokens=max_batch_tokens,
     )
 
 
-def add(scheduler: Scheduler, request_id: str, num_tokens: int, max_tokens: int = 100) -> Request:
+def add(scheduler: Scheduler, request_id: str, num_tokens: int, max_tokens: int = 100, *, tenant: str = "") -> Request:
     """Prompts of different requests share nothing."""
     request = make_request([ord(request_id[0])] * num_tokens, request_id=request_id, max_tokens=max_tokens)
+    request.tenant = tenant
     scheduler.add([request])
     return request
 
@@ -33,12 +40,14 @@ def rows(batch: Batch) -> Rows:
 
 
 def step(scheduler: Scheduler) -> Rows:
-    """Schedule, pretend to compute, sample token 0."""
+    """Schedule, pretend to compute, sample token 0; what an engine does around that."""
     batch = scheduler.schedule()
-    for request, num_tokens, is_sampled in batch.scheduled:
+    for request, num_tokens, is_sampled, _ in batch.scheduled:
         request.num_computed_tokens += num_tokens
+        scheduler._prefix_cache.publish(request)
         if is_sampled:
             request.output_token_ids.append(0)
+            scheduler.note_output(request)
     scheduler.check_integrity()
     return rows(batch)
 
@@ -83,7 +92,7 @@ def test_every_running_request_decodes_in_every_step() -> None:
         add(scheduler, request_id, 1)
     assert step(scheduler) == [(request_id, 1, True) for request_id in "abc"]
     assert step(scheduler) == [(request_id, 1, True) for request_id in "abc"]
-    assert scheduler.num_waiting == 1
+    assert scheduler.backlog.total.num_requests == 1
 
 
 def test_no_more_requests_run_than_allowed() -> None:
@@ -136,8 +145,8 @@ def test_decode_preempts_the_youngest_when_blocks_run_out() -> None:
     assert (young.status, young.num_preemptions, young.block_ids) == (RequestStatus.WAITING, 1, [])
     assert (old.status, old.num_preemptions) == (RequestStatus.RUNNING, 0)
     scheduler.finish(old)
-    # Prompt and output are recomputed like any prompt.
-    assert step(scheduler) == [("young", 9, True)]
+    # Prompt and output are recomputed like any prompt, but for the block that nobody took.
+    assert step(scheduler) == [("young", 5, True)]
 
 
 def test_preempted_requests_keep_their_place_before_those_who_wait() -> None:
@@ -150,14 +159,13 @@ def test_preempted_requests_keep_their_place_before_those_who_wait() -> None:
         step(scheduler)
     assert [request.request_id for request in scheduler.waiting] == ["young", "new"]
     scheduler.finish(old)
-    assert step(scheduler)[0] == ("young", 9, True)
+    assert step(scheduler)[0] == ("young", 5, True)
 
 
 def test_preemption_does_not_count_a_requests_own_blocks_as_cached() -> None:
     scheduler = build(num_blocks=1 + 4, max_batch_tokens=64, has_cache=True)
     old, young = add(scheduler, "old", 4), add(scheduler, "young", 4)
     cache = scheduler._prefix_cache
-    assert cache is not None
     while young.num_preemptions == 0:
         step(scheduler)
         cache.publish(young)
@@ -167,24 +175,55 @@ def test_preemption_does_not_count_a_requests_own_blocks_as_cached() -> None:
     assert young.num_cached_tokens == 0
 
 
-def test_followers_wait_for_the_prompt_and_then_come_before_later_requests() -> None:
-    scheduler = build(max_batch_tokens=8, has_cache=True)
-    choices = [make_request([1] * 12, request_id="n", index=i) for i in range(3)]
+def add_choices(scheduler: Scheduler, num_tokens: int, n: int) -> list[Request]:
+    choices = [make_request([1] * num_tokens, request_id="n", index=i) for i in range(n)]
     scheduler.add(choices)
+    return choices
+
+
+@pytest.mark.parametrize("has_cache", [False, True])
+def test_followers_wait_for_the_prompt_and_then_come_before_later_requests(has_cache: bool) -> None:
+    scheduler = build(max_batch_tokens=8, has_cache=has_cache)
+    choices = add_choices(scheduler, 12, 3)
     add(scheduler, "later", 1)
     add(scheduler, "last", 1)
-    assert scheduler.num_waiting == 5
+    assert scheduler.backlog.total == (5, 12 + 4 + 4 + 1 + 1)
     assert step(scheduler) == [("later", 1, True), ("last", 1, True), ("n", 6, False)]
-    assert scheduler.num_waiting == 2
-    scheduler.release_followers("n")
+    assert scheduler.backlog.total == (2, 4 + 4)
+    assert not scheduler.waiting
+    add(scheduler, "new", 1)
+    assert step(scheduler) == [("later", 1, True), ("last", 1, True), ("new", 1, True), ("n", 5, False)]
+    assert step(scheduler)[0] == ("n", 1, True)
     assert list(scheduler.waiting) == choices[1:]
+    add(scheduler, "newest", 1)
+    assert step(scheduler)[-2:] == [("n", 2, False), ("n", 2, False)]
+    assert [choice.num_cached_tokens for choice in choices] == [0, 8, 8]
+    assert [request.request_id for request in scheduler.waiting] == ["newest"]
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_the_next_choice_computes_the_prompt_when_the_first_leaves_before(is_begun: bool) -> None:
+    scheduler = build(max_batch_tokens=8)
+    choices = add_choices(scheduler, 12, 4)
+    if is_begun:
+        assert step(scheduler) == [("n", 8, False)]
+    for leader, follower in itertools.pairwise(choices[:3]):
+        scheduler.finish(leader)
+        scheduler.check_integrity()
+        assert scheduler.waiting.peek() is follower
+        assert len(scheduler.waiting) == 1
+    scheduler.finish(choices[3])
+    if not is_begun:
+        assert step(scheduler) == [("n", 8, False)]
+    assert step(scheduler) == [("n", 4, True)]
+    scheduler.finish(choices[2])
+    assert scheduler.backlog.total == (0, 0)
 
 
 def test_choices_with_nothing_to_share_do_not_wait() -> None:
-    for has_cache, num_tokens in [(False, 12), (True, BLOCK_SIZE)]:
-        scheduler = build(has_cache=has_cache, max_batch_tokens=64)
-        scheduler.add([make_request([1] * num_tokens, request_id="n", index=i) for i in range(3)])
-        assert step(scheduler) == [("n", num_tokens, True)] * 3
+    scheduler = build(max_batch_tokens=64)
+    add_choices(scheduler, BLOCK_SIZE, 3)
+    assert step(scheduler) == [("n", BLOCK_SIZE, True)] * 3
 
 
 def test_a_decision_changes_nothing_that_deciding_again_would_not_repeat() -> None:
@@ -198,7 +237,6 @@ def test_a_decision_changes_nothing_that_deciding_again_would_not_repeat() -> No
 def test_of_a_finished_request_the_beginning_stays_cached_longest() -> None:
     scheduler = build(num_blocks=1 + 4, max_batch_tokens=64, has_cache=True)
     cache = scheduler._prefix_cache
-    assert cache is not None
     first = add(scheduler, "first", 12, max_tokens=1)
     step(scheduler)
     cache.publish(first)
@@ -206,3 +244,50 @@ def test_of_a_finished_request_the_beginning_stays_cached_longest() -> None:
     add(scheduler, "other", 8, max_tokens=1)
     step(scheduler)
     assert len(cache.match(make_request(first.prompt_token_ids))) == 2
+
+
+def test_long_prompts_of_one_tenant_do_not_keep_another_from_its_first_token() -> None:
+    scheduler = build(num_blocks=2000, max_num_requests=64, max_batch_tokens=64)
+    for i in range(8):
+        add(scheduler, f"long {i}", 600, tenant="many")
+    for _ in range(20):
+        step(scheduler)
+    short = add(scheduler, "short", 20, tenant="few")
+    num_steps = 0
+    while not short.output_token_ids:
+        step(scheduler)
+        num_steps += 1
+    # One step for the long prompt that was next when it came, two for its own at a quarter of the budget.
+    assert num_steps <= 4
+
+
+def test_running_prefills_leave_a_quarter_to_whoever_comes_next_and_take_it_when_nobody_does() -> None:
+    scheduler = build(num_blocks=1000, max_batch_tokens=16)
+    for request_id in "abc":
+        add(scheduler, request_id, 100)
+    assert step(scheduler) == [("a", 8, False), ("b", 8, False)]
+    assert step(scheduler) == [("a", 8, False), ("b", 4, False), ("c", 4, False)]
+    assert step(scheduler) == [("a", 8, False), ("b", 8, False)]
+
+
+def test_a_flood_of_one_tenant_takes_turns_with_another() -> None:
+    scheduler = build(num_blocks=1000, max_num_requests=1, max_batch_tokens=64)
+    for i in range(20):
+        add(scheduler, f"flood {i}", 10, tenant="flood")
+    for i in range(3):
+        add(scheduler, f"other {i}", 10, tenant="other")
+    order: list[str] = []
+    while len(order) < 7:
+        step(scheduler)
+        order.append(scheduler.running[0].request_id)
+        scheduler.finish(scheduler.running[0])
+    assert order == ["flood 0", "other 0", "flood 1", "other 1", "flood 2", "other 2", "flood 3"]
+
+
+def test_cached_prompt_tokens_are_not_charged() -> None:
+    scheduler = build(has_cache=True, max_num_requests=1, max_batch_tokens=64)
+    for request_id in ("first", "fast"):
+        request = add(scheduler, request_id, 21, tenant="t")
+        step(scheduler)
+        scheduler.finish(request)
+    assert scheduler.waiting.counters() == {"t": (21 + 2) + (1 + 2)}

@@ -92,3 +92,32 @@ def test_a_decoder_that_is_not_understood_is_refused(decoder: Any) -> None:
 def test_a_broken_tokenizer_is_refused(file: bytes) -> None:
     with pytest.raises(LoadRefused, match=r"tokenizer\.json"):
         Vocabulary(file)
+
+
+def test_special_tokens_add_nothing_unless_they_are_shown() -> None:
+    vocabulary = vocabulary_of(build_byte_level_tokenizer())
+    end = vocabulary.special_token_id(END_TOKEN)
+    assert end is not None
+    assert vocabulary.text_bytes(end) == b""
+    assert vocabulary.text_bytes(end, {end}) == END_TOKEN.encode()
+    assert vocabulary.special_token_id(PLAIN_ADDED_TOKEN) is None
+    assert END_TOKEN in vocabulary.special_tokens
+    assert PLAIN_ADDED_TOKEN not in vocabulary.special_tokens
+
+
+def test_the_whole_text_holds_special_tokens() -> None:
+    vocabulary = vocabulary_of(build_byte_level_tokenizer())
+    text = f"the {END_TOKEN}炉火"
+    assert vocabulary.whole_text(vocabulary.encode(text, add_special_tokens=False)) == text
+
+
+@pytest.mark.parametrize("build", [build_byte_level_tokenizer, build_sentencepiece_tokenizer])
+@pytest.mark.parametrize("mark", ["\uf8ff", "\ue001"])
+def test_a_mark_breaks_a_special_token_and_leaves_nothing_behind(build: Any, mark: str) -> None:
+    vocabulary = vocabulary_of(build())
+    for name in (END_TOKEN, "</s>"):
+        marked = f"the {name[0]}{mark}{name[1:]} 炉{mark}"
+        token_ids = vocabulary.encode_around(marked, mark)
+        assert vocabulary.special_token_id(name) not in token_ids
+        shown = b"".join(map(vocabulary.text_bytes, token_ids)).decode()
+        assert shown.strip(" ") == f"the {name} 炉"

@@ -101,6 +101,16 @@ async def test_validation_creates_nothing_and_an_id_is_made_up_when_none_is_give
     assert (await asyncio.to_thread(admin.deployments.get, created.name.rpartition("/")[2])).name == created.name
 
 
+async def test_speculation_is_asked_for_shown_and_switched_off(api: Api) -> None:
+    body = {"baseModel": READY_MODEL, "draftModel": READY_MODEL, "draftTokenCount": 4, "ngramSpeculationLength": 3}
+    for query, shown in (("", (READY_MODEL, 4, 3)), ("&disableSpeculativeDecoding=true", (None, None, None))):
+        url = f"{DEPLOYMENTS}?validateOnly=true{query}"
+        async with api.session.post(url, json=body, headers=api.bearer()) as response:
+            answer = await response.json()
+            assert response.status == 200, answer
+            assert tuple(map(answer.get, ("draftModel", "draftTokenCount", "ngramSpeculationLength"))) == shown
+
+
 async def test_a_name_is_taken_once(admin: Fireworks) -> None:
     with pytest.raises(fireworks.ConflictError):
         await asyncio.to_thread(admin.deployments.create, base_model=ASLEEP_MODEL, deployment_id="asleep-deployment")

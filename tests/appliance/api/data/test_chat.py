@@ -54,6 +54,29 @@ async def test_roles_and_contents_reach_the_worker(api: Api) -> None:
     ]
 
 
+async def test_thoughts_and_the_older_form_of_calls_reach_the_worker(api: Api) -> None:
+    assert await rendered(
+        api,
+        {"role": "user", "content": "x"},
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning_content": "hm",
+            "function_call": {"name": "f", "arguments": "{}"},
+        },
+        {"role": "function", "name": "f", "content": "42"},
+    ) == [
+        ChatMessage(role="user", content="x"),
+        ChatMessage(
+            role="assistant",
+            content="",
+            reasoning_content="hm",
+            tool_calls=[ToolCall(id="function_1", function=ToolCallFunction(name="f", arguments="{}"))],
+        ),
+        ChatMessage(role="tool", name="f", content="42", tool_call_id="function_1"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("message", "param"),
     [
@@ -64,11 +87,11 @@ async def test_roles_and_contents_reach_the_worker(api: Api) -> None:
         ({"role": "user", "content": [{"type": "text"}]}, "messages[1].content[0].text"),
         (
             {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {}}]},
-            "messages[1].content[1].image_url",
+            "messages[1].content[1].image_url.url",
         ),
         ({"role": "user", "content": [{"type": "video_url"}]}, "messages[1].content[0].video_url"),
-        ({"role": "assistant", "content": "x", "reasoning_content": "because"}, "messages[1].reasoning_content"),
-        ({"role": "assistant", "content": "x", "function_call": {"name": "f"}}, "messages[1].function_call"),
+        ({"role": "assistant", "content": "x", "reasoning_content": 1}, "messages[1].reasoning_content"),
+        ({"role": "assistant", "content": "x", "function_call": {}}, "messages[1].function_call.name"),
         ({"role": "assistant", "tool_calls": [{"function": {}}]}, "messages[1].tool_calls[0].function.name"),
         ("x", "messages[1]"),
     ],
@@ -105,6 +128,7 @@ async def test_whole_answer_has_the_shape_of_the_api(api: Api) -> None:
             "completion_tokens": 2 * len(WORDS),
             "total_tokens": NUM_PROMPT_TOKENS + 2 * len(WORDS),
             "prompt_tokens_details": {"cached_tokens": NUM_CACHED_TOKENS},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
     }
 

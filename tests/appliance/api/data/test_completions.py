@@ -92,6 +92,7 @@ async def test_whole_answer_has_the_shape_of_the_api(api: Api) -> None:
             "completion_tokens": 2,
             "total_tokens": NUM_PROMPT_TOKENS + 2,
             "prompt_tokens_details": {"cached_tokens": NUM_CACHED_TOKENS},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
     }
 

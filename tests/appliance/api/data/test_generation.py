@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from appliance.api.data.chat import ChatBody
 from appliance.api.data.completions import CompletionBody
-from appliance.api.data.generation import NO_OP_VALUES, GenerationBody
+from appliance.api.data.generation import WHOLE_PROMPT
 from appliance.domain import Role
 from appliance.errors import Code, HearthError
-from runtime.protocol import SamplingParams, Submit
+from runtime.protocol import ChatPrompt, SamplingParams, Submit
 from tests.appliance.api.conftest import ASLEEP_MODEL, DEFAULT_TEMPERATURE, FOREIGN_MODEL, READY_MODEL, Api
 
 CHAT = "/v1/chat/completions"
@@ -47,6 +47,36 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("logprobs", -1),
     ("logprobs", "true"),
     ("top_logprobs", 3),
+    ("typical_p", 1.01),
+    ("frequency_penalty", 2.01),
+    ("presence_penalty", -2.01),
+    ("repetition_penalty", -0.1),
+    ("mirostat_target", -1),
+    ("mirostat_lr", 101),
+    ("logit_bias", {"1": 201}),
+    ("logit_bias", {"-1": 1}),
+    ("logit_bias", {"one": 1}),
+    ("logit_bias", {str(token_id): 1 for token_id in range(1025)}),
+    ("logit_bias", [1]),
+    ("stop_token_ids", [-1]),
+    ("stop_token_ids", [1] * 65),
+    ("ignore_eos", 1),
+    ("echo", "yes"),
+    ("echo_last", -1),
+    ("raw_output", 1),
+    ("return_token_ids", "1"),
+    ("perf_metrics_in_response", 0),
+    ("context_length_exceeded_behavior", "panic"),
+    ("prediction", {"type": "file", "content": "x"}),
+    ("prediction", {"type": "content"}),
+    ("prediction", 1),
+    ("speculation", [-1]),
+    ("speculation", [1.5]),
+    ("prompt_cache_max_len", -1),
+    ("prompt_cache_isolation_key", 1),
+    ("prompt_truncate_len", 0),
+    ("safe_tokenization", "no"),
+    ("service_tier", "first"),
     ("user", 1),
     ("metadata", {"a": 1}),
     ("stream", "yes"),
@@ -84,42 +114,14 @@ async def test_indexed_stop_and_top_logprobs_are_named_precisely(api: Api) -> No
     assert body["error"]["param"] == "top_logprobs"
 
 
-async def test_field_that_is_not_carried_out_is_refused_by_name_unless_it_asks_for_nothing(api: Api) -> None:
-    for field, neutral in NO_OP_VALUES.items():
-        for value in (None, *neutral):
-            status, ignored, _ = await send_field(api, field, value)
-            assert (status, ignored) == (200, None), (field, value)
-        for value in ("something", 0.5, {"type": "something"}, [{"x": 1}], 17):
-            status, _, error = await send_field(api, field, value)
-            assert status == 400, (field, value)
-            assert error["message"] == f"`{field}` is not supported by this version"
-            assert error["param"] == field
-
-
-async def send_field(api: Api, field: str, value: Any) -> tuple[int, str | None, Any]:
-    """To a route that has the field; the status, the ignored fields and the error."""
-    is_chat = field in ChatBody.__struct_fields__
-    body = {"model": READY_MODEL, **({"messages": MESSAGES} if is_chat else {"prompt": "x"}), field: value}
-    async with api.session.post(CHAT if is_chat else COMPLETIONS, json=body, headers=api.bearer()) as response:
-        return response.status, response.headers.get("hearth-ignored-fields"), (await response.json()).get("error")
-
-
-def test_every_field_is_either_carried_out_or_listed_as_not() -> None:
-    """`Any` marks those that are not carried out: each needs its line in the table, and the reverse."""
-    for body in (ChatBody, CompletionBody):
-        for name, kind in body.__annotations__.items() | GenerationBody.__annotations__.items():
-            assert (kind is Any) is (name in NO_OP_VALUES), name
-    both = {*ChatBody.__struct_fields__, *CompletionBody.__struct_fields__}
-    assert set(NO_OP_VALUES) <= both
-
-
 async def test_fields_that_the_api_does_not_name_are_ignored_and_listed(api: Api) -> None:
-    body = {"model": READY_MODEL, "messages": MESSAGES, "store": True, "verbosity": "low"}
+    metadata = {"a": "b"}  # the API names it, but there is nothing here that it would act on
+    body = {"model": READY_MODEL, "messages": MESSAGES, "store": True, "verbosity": "low", "metadata": metadata}
     for is_stream in (False, True):
         sent = {**body, "stream": is_stream}
         async with api.session.post(CHAT, json=sent, headers=api.bearer()) as response:
             assert response.status == 200
-            assert response.headers["hearth-ignored-fields"] == "store, verbosity"
+            assert response.headers["hearth-ignored-fields"] == "store, verbosity, metadata"
 
 
 async def test_every_optional_field_may_be_null(api: Api) -> None:
@@ -139,6 +141,64 @@ async def test_sampling_is_what_was_said_else_the_models_own_else_neutral(api: A
     submit = await submitted(api, temperature=0, top_p=0.5, top_k=7, min_p=0.1, seed=-5, max_completion_tokens=3)
     assert submit.sampling == SamplingParams(temperature=0, top_p=0.5, top_k=7, min_p=0.1, seed=-5)
     assert submit.max_tokens == 3
+
+
+CARRIED_OUT: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"context_length_exceeded_behavior": "error", "max_tokens": 9}, {"is_overflow_refused": True, "max_tokens": 9}),
+    ({"context_length_exceeded_behavior": "truncate", "max_tokens": 9}, {"is_overflow_refused": False}),
+    ({"stop_token_ids": [3, 4]}, {"stop_token_ids": [3, 4]}),
+    ({"ignore_eos": True}, {"ignore_eos": True}),
+    ({"echo": True}, {"num_echoed_tokens": WHOLE_PROMPT}),
+    ({"echo_last": 3}, {"num_echoed_tokens": 3}),
+    ({"echo": True, "echo_last": 3}, {"num_echoed_tokens": 3}),
+    ({"echo": True, "echo_last": 0}, {"num_echoed_tokens": None}),
+    ({"echo": False}, {"num_echoed_tokens": None}),
+    ({"return_token_ids": True}, {"shows_prompt": True}),
+    ({"raw_output": True}, {"shows_prompt": True}),
+    ({"raw_output": False}, {"shows_prompt": False}),
+    ({"prediction": "abc"}, {"prediction": "abc"}),
+    ({"prediction": {"type": "content", "content": "abc"}}, {"prediction": "abc"}),
+    ({"prediction": {"content": [{"type": "text", "text": "a"}, {"text": "b"}]}}, {"prediction": "ab"}),
+    ({"speculation": "abc"}, {"prediction": "abc"}),
+    ({"speculation": [1, 2]}, {"prediction": [1, 2]}),
+    ({"prompt_cache_max_len": 0}, {"cache_max_tokens": 0}),
+    ({}, {"cache_max_tokens": None, "prediction": "", "stop_token_ids": [], "ignore_eos": False}),
+]
+
+
+async def test_fields_reach_the_worker(api: Api) -> None:
+    for said, expected in CARRIED_OUT:
+        submit = await submitted(api, **said)
+        assert {name: getattr(submit, name) for name in expected} == expected, said
+
+
+async def test_every_way_to_sample_reaches_the_worker(api: Api) -> None:
+    sampling: dict[str, Any] = {
+        "typical_p": 0.5,
+        "frequency_penalty": -1.0,
+        "presence_penalty": 1.5,
+        "repetition_penalty": 1.1,
+        "mirostat_target": 5.0,
+        "mirostat_lr": 0.2,
+    }
+    submit = await submitted(api, **sampling, logit_bias={"7": -100, "0": 1.5})
+    assert submit.sampling == SamplingParams(
+        **sampling, logit_bias={7: -100.0, 0: 1.5}, temperature=DEFAULT_TEMPERATURE
+    )
+
+
+async def test_two_names_of_a_prediction_at_once_are_refused(api: Api) -> None:
+    status, body = await chat(api, prediction="a", speculation="b")
+    assert (status, body["error"]["param"]) == (400, "speculation")
+
+
+async def test_chat_prompt_is_truncated_or_plain_as_asked(api: Api) -> None:
+    prompt = (await submitted(api, prompt_truncate_len=50)).prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert (prompt.max_tokens, prompt.is_plain_text) == (50, False)
+    prompt = (await submitted(api, prompt_truncate_len=50, safe_tokenization=True)).prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert (prompt.max_tokens, prompt.is_plain_text) == (None, True), "the one switches the other off"
 
 
 async def test_both_names_of_max_tokens_at_once_are_refused(api: Api) -> None:
@@ -182,6 +242,10 @@ async def test_prefix_caches_are_apart_by_account_and_isolation_key_and_reveal_n
     assert (await submitted(api, prompt_cache_key="k")).cache_namespace == plain
     isolated = (await submitted(api, prompt_cache_isolation_key="@/\\\0")).cache_namespace
     assert isolated != plain
+    header = "x-prompt-cache-isolation-key"
+    assert (await submitted(api, {header: "other"})).cache_namespace not in (plain, isolated)
+    again = await submitted(api, {header: "other"}, prompt_cache_isolation_key="@/\\\0")
+    assert again.cache_namespace == isolated, "the field wins"
     assert "hearth" not in plain
     assert isolated.isalnum()
 

@@ -1,122 +1,103 @@
-"""Chunks and usage, without a socket. Whole conversations with real clients are in test_clients.py."""
+"""Whole answers, through the real API: what is in the body and the headers, and for whom."""
 
 import json
 from typing import Any
 
 import pytest
 
-from appliance.api.data import chat, completions
-from appliance.api.data.generation import GenerationBody, StreamOptions
-from appliance.api.data.rendering import ChunkEncoder, Shape, Totals, coalesce
-from appliance.errors import HearthError
-from appliance.services.inference import Generation
-from runtime.protocol import Delta, TextPrompt, TokenLogprob, Usage
+from tests.appliance.api.conftest import DEFAULT_TEMPERATURE, READY_MODEL, Api
+from tests.fakes.fake_router import ANSWER, NUM_CACHED_TOKENS, NUM_PROMPT_TOKENS, WORDS
+from tests.fakes.low_level import made_up_prompt
+
+PROMPT = made_up_prompt(NUM_PROMPT_TOKENS)
+TOKEN_IDS = list(range(len(WORDS)))
 
 
-def usage(completion: int, cached: int = 0) -> Usage:
-    return Usage(num_prompt_tokens=10, num_cached_tokens=cached, num_completion_tokens=completion)
+async def ask(api: Api, *, is_chat: bool = True, **fields: Any) -> tuple[Any, dict[str, str]]:
+    said = {"messages": [{"role": "user", "content": "hi"}]} if is_chat else {"prompt": "hi"}
+    path = "/v1/chat/completions" if is_chat else "/v1/completions"
+    async with api.session.post(path, json={"model": READY_MODEL, **said, **fields}, headers=api.bearer()) as response:
+        assert response.status == 200, await response.text()
+        return await response.json(), {name.lower(): value for name, value in response.headers.items()}
 
 
-def token(text: str) -> TokenLogprob:
-    return TokenLogprob(token_id=1, token=text.encode(), logprob=-0.5)
-
-
-def encoder(
-    shape: Shape, *, num_choices: int = 1, include_usage: bool = False, logprobs: bool | int | None = None
-) -> ChunkEncoder:
-    body = GenerationBody(model="m", stream_options=StreamOptions(include_usage), logprobs=logprobs)
-    prompts = [TextPrompt(text="")]
-    return ChunkEncoder(shape, body, Generation(request_id="id", model='m"é', prompts=prompts, num_choices=num_choices))
-
-
-def chunks(encoded: bytes) -> list[Any]:
-    events = encoded.decode().split("\n\n")
-    assert events.pop() == ""
-    return [json.loads(event.removeprefix("data: ")) for event in events]
-
-
-def test_chat_begins_with_the_role_and_ends_with_reason_and_usage() -> None:
-    stream = encoder(chat.SHAPE)
-    first = chunks(stream.encode([Delta(request_id="id", text='a"\n€')]))
-    assert [chunk["choices"][0]["delta"] for chunk in first] == [
-        {"role": "assistant", "content": ""},
-        {"content": 'a"\n€'},
-    ]
-    assert all(chunk["choices"][0]["finish_reason"] is None for chunk in first)
-    assert first[0]["object"] == "chat.completion.chunk"
-    assert first[0]["model"] == 'm"é'
-    assert first[0]["id"] == "chatcmpl-id"
-    (last,) = chunks(stream.encode([Delta(request_id="id", finish_reason="stop", usage=usage(2, cached=4))]))
-    assert last["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}]
-    assert last["usage"] == {
-        "prompt_tokens": 10,
-        "completion_tokens": 2,
-        "total_tokens": 12,
-        "prompt_tokens_details": {"cached_tokens": 4},
+async def test_plain_answer_has_no_more_than_was_asked_for(api: Api) -> None:
+    body, _ = await ask(api)
+    assert set(body) == {"id", "object", "created", "model", "choices", "usage"}
+    (choice,) = body["choices"]
+    assert choice == {
+        "index": 0,
+        "message": {"role": "assistant", "content": ANSWER},
+        "logprobs": None,
+        "finish_reason": "stop",
     }
-    assert stream.end() == b""
 
 
-def test_usage_comes_apart_for_who_asks_for_it_and_only_once() -> None:
-    stream = encoder(completions.SHAPE, include_usage=True)
-    (only,) = chunks(stream.encode([Delta(request_id="id", text="a", finish_reason="length", usage=usage(1))]))
-    assert only["choices"] == [{"index": 0, "text": "a", "logprobs": None, "finish_reason": "length"}]
-    assert "usage" not in only
-    (apart,) = chunks(stream.end())
-    assert apart["choices"] == []
-    assert apart["usage"]["total_tokens"] == 11
-    assert apart["object"] == "text_completion"
+async def test_headers_tell_times_and_counts(api: Api) -> None:
+    _, headers = await ask(api, prediction={"type": "content", "content": "abcd"})
+    assert headers["fireworks-prompt-tokens"] == str(NUM_PROMPT_TOKENS)
+    assert headers["fireworks-cached-prompt-tokens"] == str(NUM_CACHED_TOKENS)
+    assert headers["fireworks-deployment"] == "accounts/fireworks/deployments/tiny-deployment"
+    assert headers["fireworks-speculation-prompt-tokens"] == "4"
+    assert json.loads(headers["fireworks-sampling-options"])["temperature"] == DEFAULT_TEMPERATURE
+    for name in ("server-time-to-first-token", "server-processing-time", "prefill-duration", "generation-duration"):
+        assert float(headers[f"fireworks-{name}"]) >= 0
 
 
-def test_usage_waits_for_the_last_choice() -> None:
-    stream = encoder(completions.SHAPE, num_choices=2)
-    (first,) = chunks(stream.encode([Delta(request_id="id", index=1, finish_reason="stop", usage=usage(1, cached=9))]))
-    assert "usage" not in first
-    (last,) = chunks(stream.encode([Delta(request_id="id", index=0, finish_reason="stop", usage=usage(2, cached=3))]))
-    assert last["usage"]["prompt_tokens"] == 10
-    assert last["usage"]["completion_tokens"] == 3
-    assert last["usage"]["prompt_tokens_details"] == {"cached_tokens": 3}
+async def test_figures_are_in_the_body_for_who_asks(api: Api) -> None:
+    body, headers = await ask(api, perf_metrics_in_response=True)
+    metrics = body["perf_metrics"]
+    assert {f"fireworks-{name}" for name in metrics} <= set(headers)
+    assert metrics["prompt-tokens"] == NUM_PROMPT_TOKENS
 
 
-def test_delta_with_nothing_to_show_makes_no_chunk() -> None:
-    stream = encoder(completions.SHAPE)
-    assert stream.encode([Delta(request_id="id", token_ids=[1])]) == b""
+async def test_tokens_of_a_chat_are_beside_its_choices(api: Api) -> None:
+    body, _ = await ask(api, return_token_ids=True, n=2)
+    assert body["prompt_token_ids"] == PROMPT.token_ids
+    assert [choice["token_ids"] for choice in body["choices"]] == [TOKEN_IDS] * 2
+    assert not any("prompt_token_ids" in choice for choice in body["choices"])
 
 
-def test_several_deltas_of_a_choice_become_one_chunk() -> None:
-    stream = encoder(completions.SHAPE, num_choices=2, logprobs=0)
-    deltas = [
-        Delta(request_id="id", index=0, text="a", logprobs=[token("a")]),
-        Delta(request_id="id", index=1, text="x", logprobs=[token("x")]),
-        Delta(request_id="id", index=0, text="b", logprobs=[token("b")]),
-        Delta(request_id="id", index=0, text="c", logprobs=[token("c")], finish_reason="stop", usage=usage(3)),
-    ]
-    first, second = chunks(stream.encode(deltas))
-    assert first["choices"][0]["text"] == "abc"
-    assert first["choices"][0]["finish_reason"] == "stop"
-    assert first["choices"][0]["logprobs"]["tokens"] == ["a", "b", "c"]
-    assert second["choices"][0]["index"] == 1
-    (more,) = chunks(stream.encode([Delta(request_id="id", index=1, text="y", logprobs=[token("y")])]))
-    assert more["choices"][0]["logprobs"]["text_offset"] == [1]
+async def test_tokens_of_several_prompts_are_in_their_choices(api: Api) -> None:
+    body, _ = await ask(api, is_chat=False, prompt=["a", "b"], return_token_ids=True, n=2)
+    assert [choice["prompt_token_ids"] for choice in body["choices"]] == [PROMPT.token_ids] * 4
+    assert "prompt_token_ids" not in body
 
 
-def test_coalescing_keeps_the_last_reason_and_usage() -> None:
-    end = usage(2)
-    merged = coalesce([Delta(request_id="id", text="a"), Delta(request_id="id", finish_reason="stop", usage=end)])
-    assert merged == [Delta(request_id="id", text="a", finish_reason="stop", usage=end)]
+async def test_raw_output_is_what_the_model_saw_and_said(api: Api) -> None:
+    body, _ = await ask(api, raw_output=True)
+    assert body["choices"][0]["raw_output"] == {
+        "prompt_fragments": [PROMPT.text],
+        "prompt_token_ids": PROMPT.token_ids,
+        "completion": ANSWER,
+        "completion_token_ids": TOKEN_IDS,
+    }
 
 
-def test_stream_that_ends_before_its_choices_is_an_error() -> None:
-    stream = encoder(chat.SHAPE, num_choices=2)
-    stream.encode([Delta(request_id="id", finish_reason="stop", usage=usage(1))])
-    with pytest.raises(HearthError):
-        stream.end()
+@pytest.mark.parametrize("is_chat", [True, False])
+async def test_echo_leads_the_text_and_its_logprobs(api: Api, is_chat: bool) -> None:
+    body, _ = await ask(api, is_chat=is_chat, echo=True, logprobs=1, raw_output=True)
+    choice = body["choices"][0]
+    text = choice["message"]["content"] if is_chat else choice["text"]
+    assert text == PROMPT.text + ANSWER
+    logprobs = choice["logprobs"]
+    assert "".join(logprobs["tokens"]) == text
+    assert logprobs["token_logprobs"][:2] == [None, -1.0]
+    assert logprobs["top_logprobs"][:2] == [None, {"w0": -1.0}]
+    assert logprobs["text_offset"] == [0, *(text.index(token) for token in logprobs["tokens"][1:])]
+    raw = choice["raw_output"]
+    assert raw["completion"] == ANSWER
+    assert [entry["token"] for entry in raw["completion_logprobs"]["content"]] == WORDS
 
 
-def test_prompts_are_counted_once_each() -> None:
-    totals = Totals(num_prompts=2, num_choices=2)
-    for index in range(4):
-        totals.add(Delta(request_id="id", index=index, finish_reason="stop", usage=usage(1)))
-    totals.check_complete()
-    assert totals.usage().prompt_tokens == 20
-    assert totals.usage().completion_tokens == 4
+async def test_echo_last_is_the_end_of_the_prompt(api: Api) -> None:
+    for fields in ({"echo_last": 2}, {"echo": True, "echo_last": 2}):
+        body, _ = await ask(api, is_chat=False, **fields)
+        assert body["choices"][0]["text"] == "p5 p6 " + ANSWER
+    body, _ = await ask(api, is_chat=False, echo=True, echo_last=0)
+    assert body["choices"][0]["text"] == ANSWER
+
+
+async def test_service_tier_is_answered_with_the_only_one(api: Api) -> None:
+    body, _ = await ask(api, service_tier="flex")
+    assert body["service_tier"] == "default"

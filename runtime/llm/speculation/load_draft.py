@@ -1,0 +1,50 @@
+"""A draft model's way from its folder to the device, beside the target's. Owns the reasons why the two do not fit."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from models.info import ModelInfo
+from runtime.engine import LoadRefused
+from runtime.llm.attention_gather import GatherAttention
+from runtime.llm.loader import build_skeleton, load_weights
+from runtime.llm.speculation.draft_model import TorchDraftModel
+from runtime.llm.vocabulary import Vocabulary
+from runtime.protocol import LlmSettings
+
+
+class LoadedDraft(NamedTuple):
+    model: TorchDraftModel
+    kv_bytes: int
+    """Reserved, and not touched yet."""
+
+
+def check_fit(target_dir: Path, draft_dir: Path, draft: ModelInfo, max_context_length: int) -> None:
+    """Raise LoadRefused unless the draft model's tokens mean the same, as far as requests may go."""
+    if not Vocabulary.load(draft_dir).is_same(Vocabulary.load(target_dir)):
+        raise LoadRefused("the draft model has another vocabulary than the model that it would draft for")
+    if draft.max_context_length < max_context_length:
+        raise LoadRefused(
+            f"the draft model's context ends at {draft.max_context_length} tokens,"
+            f" and requests may have {max_context_length}: lower the deployment's context length"
+        )
+
+
+def load_draft(draft: ModelInfo, target: ModelInfo, settings: LlmSettings, num_blocks: int) -> LoadedDraft:
+    assert settings.speculation.draft_model is not None
+    directory = Path(settings.speculation.draft_model.model_dir)
+    device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
+    skeleton = build_skeleton(directory, draft, settings.max_context_length)
+    loaded = load_weights(skeleton, directory, draft, dtype=dtype, device=device)
+    attention = GatherAttention(
+        draft.attention, num_blocks=num_blocks, block_size=settings.block_size, dtype=dtype, device=device
+    )
+    model = TorchDraftModel(
+        loaded.model,
+        attention,
+        loaded.packing,
+        vocab_size=min(draft.vocab_size, target.vocab_size),
+        relative_cost=draft.num_parameters / target.num_parameters,
+    )
+    return LoadedDraft(model, attention.size_bytes)

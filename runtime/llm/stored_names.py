@@ -1,0 +1,49 @@
+"""Where the parameters of transformers' modules lie in a checkpoint: mostly under their own names, experts one by one.
+
+The modules of a mixture keep all experts in one tensor; a checkpoint has three for each. They are read straight into
+their places, so that the experts are never in memory twice.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from runtime.llm.checkpoint import Checkpoint
+
+_RENAMED = {
+    "gpt_neox": ("lm_head.", "embed_out."),
+    "mixtral": (".mlp.", ".block_sparse_moe."),
+}
+"""By model type: a part of a parameter's name, and what stands there in the checkpoint."""
+
+
+class _Projections(NamedTuple):
+    gate: str
+    up: str
+    down: str
+
+
+_PROJECTIONS = {"mixtral": _Projections("w1", "w3", "w2")}
+_USUAL_PROJECTIONS = _Projections("gate_proj", "up_proj", "down_proj")
+
+
+def stored_name(name: str, model_type: str) -> str:
+    ours, theirs = _RENAMED.get(model_type, ("", ""))
+    return name.replace(ours, theirs) if ours else name
+
+
+def is_stacked(name: str) -> bool:
+    return name.endswith((".experts.gate_up_proj", ".experts.down_proj"))
+
+
+def read_stacked(checkpoint: Checkpoint, name: str, model_type: str, target: torch.Tensor) -> None:
+    """Fill `target`, of shape [experts, rows, columns], from the tensors of the experts."""
+    names = _PROJECTIONS.get(model_type, _USUAL_PROJECTIONS)
+    path, _, parameter = stored_name(name, model_type).rpartition(".")
+    projections = [names.gate, names.up] if parameter == "gate_up_proj" else [names.down]
+    for index, expert in enumerate(target):
+        for projection, place in zip(projections, expert.chunk(len(projections)), strict=True):
+            stored = checkpoint.tensor(f"{path}.{index}.{projection}.weight")
+            assert stored.shape == place.shape, (name, index)
+            place.copy_(stored)
+            checkpoint.drop_pages(stored)
