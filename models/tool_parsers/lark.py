@@ -31,9 +31,9 @@ def start_rules(opening: str, opening_terminal: str, *, bare: str) -> str:
     """
     if not opening:
         return f"start: PROSE | rest\nPROSE: /([^\\s{_escaped(bare)}](?s:.*))?/\n"
-    if opening_terminal != literal(opening):  # a special token: no text can hold it
-        return f"start: PROSE ({opening_terminal} rest)?\nPROSE: /(?s:.*)/\n"
     text = _escaped(opening)
+    if opening_terminal != literal(opening):  # a token, whose text could still be spelled in pieces
+        return f"start: PROSE ({opening_terminal} rest)?\nPROSE: /(?s:.*)/ & ~/(?s:.*){text}(?s:.*)/\n"
     return f"start: PROSE | lead rest\nlead[lazy]: /(?s:.*){text}/\nPROSE: /(?s:.*)/ & ~/(?s:.*){text}(?s:.*)/\n"
 
 

@@ -28,6 +28,7 @@ class Dialect:
             self.thought_token_ids = begin, end
         special = {marker: vocabulary.special_token_id(marker) for marker in self.markers}
         self._special = {marker: token_id for marker, token_id in special.items() if token_id is not None}
+        self._added_token_ids = vocabulary.added_token_ids
 
     @classmethod
     def load(cls, model_dir: Path, vocabulary: Vocabulary) -> "Dialect":
@@ -42,6 +43,10 @@ class Dialect:
         return frozenset(self._special[marker] for marker in markers if marker in self._special)
 
     def terminal(self, marker: str) -> str:
-        """A marker in a Lark grammar: the special token that it is, or its text."""
-        token_id = self._special.get(marker)
+        """A marker in a Lark grammar: the one token that it is, or its text.
+
+        The grammar engine takes a token that was added to a vocabulary for no text, so that a model which is made to
+        write the text must spell it in pieces that it never saw.
+        """
+        token_id = self._added_token_ids.get(marker)
         return literal(marker) if token_id is None else f"<[{token_id}]>"

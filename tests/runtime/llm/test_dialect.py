@@ -23,6 +23,17 @@ def test_markers_that_are_special_tokens_are_known_by_their_ids() -> None:
     assert dialect.terminal("[ARGS]") == '"[ARGS]"'
 
 
+def test_markup_that_is_an_added_token_is_one_in_a_grammar_too() -> None:
+    """Hermes models have it so: not special, for clients read it, and yet no text to the grammar engine."""
+    tokenizer = build_byte_level_tokenizer()
+    tokenizer.add_tokens(["<tool_call>"])
+    words = Vocabulary(tokenizer.to_str().encode())
+    dialect = Dialect("", "hermes", "none", words)
+    assert dialect.token_ids(has_tools=True) == frozenset()
+    assert dialect.terminal("<tool_call>") == f"<[{words.token_id('<tool_call>')}]>"
+    assert dialect.terminal("</tool_call>") == '"</tool_call>"'
+
+
 def test_the_dialect_is_that_of_the_folder(tmp_path: Path) -> None:
     template = "{{ '[TOOL_CALLS]' }}{% if enable_thinking %}<think>{% endif %}"
     write_text_model(tmp_path, build_byte_level_tokenizer(), bos_token=None, chat_template=template)
