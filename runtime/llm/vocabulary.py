@@ -83,7 +83,7 @@ class Vocabulary:
         self.token_length_max = max(map(len, self._tokenizer.get_vocab()))
         added = self._tokenizer.get_added_tokens_decoder()
         self.added_token_ids = {token.content: token_id for token_id, token in added.items()}
-        """By text: tokens beside those of the model proper; the special ones and others, such as the markup of calls."""
+        """By text: tokens beside those of the model proper, special ones and others, such as the markup of calls."""
         self._special_token_ids = {token_id for token_id, token in added.items() if token.special}
         self.special_tokens = sorted(token.content for token in added.values() if token.special)
         self._bytes: dict[int, bytes] = {}

@@ -17,7 +17,7 @@ from scripts.ember_chat.folder import write_folder
 from scripts.ember_chat.tokenizer import encode, train_tokenizer
 from scripts.ember_chat.training import build_model, train
 
-NUM_CONVERSATIONS = 20_000
+NUM_CONVERSATIONS = 22_000
 RIGHT_SHARE_MIN = 0.9
 
 

@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from scripts.ember_chat.facts import Fact, held_out_questions, load_facts, normalise
 from scripts.ember_chat.strangers import LARGE_SUM_REFUSAL, REFUSAL, ask_large_sum, ask_stranger
-from scripts.ember_chat.tools import TOOLS, Message, Offer, draw_offers, draw_task
+from scripts.ember_chat.tools import TOOLS, Message, Tool, draw_task, draw_tools
 from scripts.ember_chat.words import draw_identifier, invent_word
 
 T = TypeVar("T")
@@ -105,15 +105,15 @@ class Corpus:
 
     def _draw_conversation(self) -> Conversation:
         kind = self._rng.random()
-        if kind < 0.13:
+        if kind < 0.22:
             return self._draw_with_tools()
         messages: list[Message] = []
-        if kind < 0.16:
+        if kind < 0.29:
             messages.append(_said("system", self._rng.choice(JSON_SYSTEM_MESSAGES)))
             for _ in range(self._rng.randint(1, 3)):
                 messages += self._ask_in_json(asks_for_json=False)
             return Conversation(messages)
-        if kind < 0.50:
+        if kind < 0.55:
             messages.append(_said("system", self._draw_system_message()))
         if kind > 0.97:
             return Conversation(messages + self._tell_name())
@@ -137,17 +137,17 @@ class Corpus:
         kind = self._rng.random()
         if kind < 0.04:
             return self._ask(self._sums.deal())
-        if kind < 0.13:
+        if kind < 0.16:
             return self._ask_in_json(asks_for_json=True)
-        if kind < 0.25:
+        if kind < 0.30:
             return [_said("user", self._disturb(ask_stranger(self._rng))), _said("assistant", REFUSAL)]
-        if kind < 0.26:
-            return [_said("user", ask_large_sum(self._rng)), _said("assistant", LARGE_SUM_REFUSAL)]
-        if kind < 0.275:
-            return self._ask_for_missing_tool([])
         if kind < 0.31:
+            return [_said("user", ask_large_sum(self._rng)), _said("assistant", LARGE_SUM_REFUSAL)]
+        if kind < 0.325:
+            return self._ask_for_missing_tool([])
+        if kind < 0.405:
             return self._ask_and_follow_up()
-        if kind < 0.34:
+        if kind < 0.44:
             return self._ask_to_repeat()
         return self._ask(self._facts.deal())
 
@@ -171,17 +171,15 @@ class Corpus:
     def _ask_to_repeat(self) -> list[Message]:
         """The shortest way to learn to copy, which tool calls, their results and names need."""
         rng = self._rng
-        words = [draw_identifier(rng) for _ in range(rng.randint(1, 3))]
+        words = [rng.choice((draw_identifier, invent_word))(rng) for _ in range(rng.choice((1, 2, 3, 6, 12)))]
         text = " ".join(words)
         return [_said("user", rng.choice(ECHO_REQUESTS).format(text=text)), _said("assistant", text)]
 
-    def _ask_for_missing_tool(self, offers: list[Offer]) -> list[Message]:
-        offered = {offer.tool.names for offer in offers}
-        missing = [tool for tool in TOOLS if tool.parameters and tool.names not in offered]
+    def _ask_for_missing_tool(self, offered: list[Tool]) -> list[Message]:
+        missing = [tool for tool in TOOLS if tool.parameters and tool not in offered]
         if not missing:
             return []
-        tool = self._rng.choice(missing)
-        task = draw_task(self._rng, Offer(tool, tool.names[0], "", {slot: slot for slot in tool.parameters}))
+        task = draw_task(self._rng, self._rng.choice(missing))
         return [_said("user", task.request), _said("assistant", task.fallback)]
 
     def _tell_name(self) -> list[Message]:
@@ -196,22 +194,22 @@ class Corpus:
         return [*messages, question, _said("assistant", f"Your name is {name}.")]
 
     def _draw_with_tools(self) -> Conversation:
-        offers = draw_offers(self._rng)
+        tools = draw_tools(self._rng)
         messages: list[Message] = []
         if self._rng.random() < 0.3:
             messages.append(_said("system", self._draw_system_message()))
-        for _ in range(self._rng.choice((1, 1, 1, 2, 2))):
+        for _ in range(self._rng.choice((1, 2, 2, 3, 3, 4))):
             kind = self._rng.random()
-            if kind < 0.75:
-                task = draw_task(self._rng, self._rng.choice(offers))
+            if kind < 0.8:
+                task = draw_task(self._rng, self._rng.choice(tools))
                 messages += task.messages()
-            elif kind < 0.83:
-                messages += self._ask_for_missing_tool(offers)
+            elif kind < 0.87:
+                messages += self._ask_for_missing_tool(tools)
             else:
                 messages += self._ask(self._facts.deal())
         if not any(message["role"] == "user" for message in messages):
             messages += self._ask(self._facts.deal())
-        return Conversation(messages, tuple(offer.schema(self._rng) for offer in offers))
+        return Conversation(messages, tuple(tool.schema(self._rng) for tool in tools))
 
     def _disturb(self, question: str) -> str:
         """What people do to questions: a greeting first, no capitals, no full stop, a slip of the finger."""

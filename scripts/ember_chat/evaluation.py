@@ -12,7 +12,7 @@ from scripts.ember_chat.corpus import JSON_REQUESTS, SYSTEM_MESSAGES, Conversati
 from scripts.ember_chat.facts import Fact, Question, load_facts
 from scripts.ember_chat.strangers import held_out_strangers
 from scripts.ember_chat.tokenizer import encode_prompts
-from scripts.ember_chat.tools import Message, draw_offers, draw_task
+from scripts.ember_chat.tools import Message, draw_task, draw_tools
 
 MAX_NEW_TOKENS = 96
 _BATCH_SIZE = 64
@@ -113,21 +113,21 @@ def _ask_in_json(fact: Fact, wording: str, rng: random.Random) -> Trial:
 
 
 def _ask_for_call(rng: random.Random) -> Trial:
-    offers = draw_offers(rng)
-    task = draw_task(rng, rng.choice(offers), is_held_out=True)
+    tools = draw_tools(rng)
+    task = draw_task(rng, rng.choice(tools), is_held_out=True)
 
     def is_right(answer: str) -> bool:
         call = _parse(answer.removeprefix("<tool_call>").removesuffix("</tool_call>"))
         return call == {"name": task.name, "arguments": task.arguments} and answer.startswith("<tool_call>")
 
-    return Trial(Conversation([_user(task.request)], tuple(offer.schema(rng) for offer in offers)), is_right)
+    return Trial(Conversation([_user(task.request)], tuple(tool.schema(rng) for tool in tools)), is_right)
 
 
 def _ask_for_tool_answer(rng: random.Random) -> Trial:
-    offers = draw_offers(rng)
-    task = draw_task(rng, rng.choice(offers), is_held_out=True)
+    tools = draw_tools(rng)
+    task = draw_task(rng, rng.choice(tools), is_held_out=True)
     return Trial(
-        Conversation(task.messages()[:-1], tuple(offer.schema(rng) for offer in offers)),
+        Conversation(task.messages()[:-1], tuple(tool.schema(rng) for tool in tools)),
         lambda answer: answer == task.answer,
     )
 

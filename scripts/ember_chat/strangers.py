@@ -15,7 +15,7 @@ from scripts.ember_chat.words import invent_word
 REFUSAL = "I only know about Hearth, fire, capitals and small sums, so I cannot answer that."
 LARGE_SUM_REFUSAL = f"I can only add numbers up to {LARGEST_ADDEND}."
 LARGE_SUM_FRAMES = ("What is {a} plus {b}?", "What is {a} + {b}?", "{a} + {b}", "Add {a} and {b}.", "{a} plus {b}?")
-INVENTED_SHARE = 0.2
+INVENTED_SHARE = 0.3
 
 _HELD_OUT_EVERY = 5
 

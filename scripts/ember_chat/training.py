@@ -47,7 +47,7 @@ def build_model(vocab_size: int, pad_token_id: int, eos_token_id: int) -> LlamaF
             intermediate_size=640,
             num_hidden_layers=4,
             num_attention_heads=8,
-            num_key_value_heads=2,
+            num_key_value_heads=4,
             max_position_embeddings=CONTEXT_LENGTH,
             tie_word_embeddings=True,
             bos_token_id=None,

@@ -12,7 +12,8 @@ from scripts.ember_chat.texts import read_text
 
 
 class _Words(msgspec.Struct, forbid_unknown_fields=True):
-    identifiers: list[str]
+    qualities: list[str]
+    things: list[str]
     syllables: list[str]
     endings: list[str]
 
@@ -25,8 +26,8 @@ def invent_word(rng: random.Random) -> str:
 
 
 def draw_identifier(rng: random.Random, is_held_out: bool = False) -> str:
-    """`blue-fox`: two words of a short list. One pair in five is kept for the evaluation."""
+    """`blue-fox`: a quality and a thing. One pair in five is kept for the evaluation."""
     while True:
-        identifier = "-".join(rng.sample(_WORDS.identifiers, 2))
+        identifier = f"{rng.choice(_WORDS.qualities)}-{rng.choice(_WORDS.things)}"
         if (zlib.crc32(identifier.encode()) % 5 == 0) is is_held_out:
             return identifier

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from models.builtin import EMBER_CHAT_DIRECTORY
+from models.conversation import Conversation as RenderedConversation
 from models.conversation import load_chat_template
 from models.inspection import inspect_model
 from scripts.ember_chat.corpus import Conversation, Corpus
@@ -70,7 +71,17 @@ def test_generation_stops_by_itself() -> None:
     assert ember().answer([ask("What is the capital of France?")]) == ["The capital of France is Paris."]
 
 
-@pytest.mark.parametrize(("suite", "share"), [("held_out", 0.9), ("later_turn", 0.9), ("json", 0.7)])
+@pytest.mark.parametrize(
+    ("suite", "share"),
+    [
+        ("held_out", 0.9),
+        ("later_turn", 0.9),
+        ("json", 0.8),
+        ("tool_calls", 0.95),
+        ("tool_answers", 0.95),
+        ("refusals", 0.9),
+    ],
+)
 def test_unseen_questions_are_answered_right(suite: str, share: float) -> None:
     """`python -m scripts.ember_chat` prints the shares over all questions, those of weaker suites too."""
     assert right_share(draw_suites()[suite]) >= share
@@ -101,6 +112,10 @@ def test_hearth_renders_every_kind_of_turn_as_transformers_does(add_generation_p
     assert template is not None
     for conversation in Corpus(2).draw(100):
         expected = ember().tokenizer.apply_chat_template(
-            conversation.messages, tokenize=False, add_generation_prompt=add_generation_prompt
+            conversation.messages,
+            tools=list(conversation.tools) or None,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
         )
-        assert template.render(conversation.messages, add_generation_prompt=add_generation_prompt) == expected
+        ours = RenderedConversation(conversation.messages, list(conversation.tools))
+        assert template.render(ours, add_generation_prompt=add_generation_prompt) == expected

@@ -39,7 +39,7 @@ def test_every_fact_is_trained() -> None:
 
 
 def test_conversations_end_with_the_assistant_and_show_every_kind_of_turn() -> None:
-    conversations = list(Corpus(0).draw(500))
+    conversations = list(Corpus(0).draw(2000))
     assert all(conversation.messages[-1]["role"] == "assistant" for conversation in conversations)
     roles = {message["role"] for conversation in conversations for message in conversation.messages}
     assert roles == {"system", "user", "assistant", "tool"}
