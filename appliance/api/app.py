@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler as Next
 
 from appliance.api.auth import FAILURES, FailureLimiter, authorise
 from appliance.api.control import accounts, api_keys, deployments, models, node
-from appliance.api.data import chat, completions
+from appliance.api.data import chat, completions, messages
 from appliance.api.data import models as served_models
 from appliance.api.errors import answer_errors
 from appliance.api.openapi import ROUTE_TABLE
@@ -40,6 +40,7 @@ from appliance.errors import Code, HearthError
 ROUTES: list[Route] = [
     *chat.ROUTES,
     *completions.ROUTES,
+    *messages.ROUTES,
     *served_models.ROUTES,
     *models.ROUTES,
     *deployments.ROUTES,

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
-from appliance.api.errors import error_event, explain
+from appliance.api.errors import dialect_of, error_event, explain
 from appliance.api.routing import request_id, services
 from appliance.errors import Code, HearthError
 
@@ -111,7 +111,10 @@ def json_response(value: Any, headers: Mapping[str, str] | None = None) -> web.R
 
 
 async def stream_events(
-    request: web.Request, events: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None
+    request: web.Request,
+    events: AsyncGenerator[bytes, None],
+    headers: Mapping[str, str] | None = None,
+    end: bytes = SSE_DONE,
 ) -> web.StreamResponse:
     """Send events as they come. Nothing is sent before the first, so that a refusal still has its status.
 
@@ -125,9 +128,10 @@ async def stream_events(
             await response.write(first)
             async for event in events:
                 await response.write(event)
-            await response.write(SSE_DONE)
+            await response.write(end)
         except (Exception, asyncio.CancelledError) as error:
-            await response.write(error_event(explain(request, error), request_id(request)))
+            told = error_event(explain(request, error), request_id(request), dialect_of(request.path))
+            await response.write(told)
         return response
 
 

@@ -1,4 +1,4 @@
-"""Errors to HTTP, once: the only table from code to status and body, in the OpenAI and the gateway dialect.
+"""Errors to HTTP, once: the only table from code to status and body, in the OpenAI, Anthropic and gateway dialects.
 
 Bodies carry a message, constants and an id; never a path, a traceback or the text of an unexpected exception.
 """
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 class Dialect(StrEnum):
     OPENAI = "openai"
+    ANTHROPIC = "anthropic"
     GATEWAY = "gateway"
 
 
@@ -34,48 +35,56 @@ class Wire(NamedTuple):
     """`error.type` of the OpenAI dialect; `error.code` is the reason, or the code in capitals."""
     grpc_code: int
     gateway_status: int
+    """Of the Anthropic dialect too."""
+    anthropic_type: str
     is_retry_pointless: bool = False
     """Stainless clients retry 408, 409, 429 and 5xx by themselves; this tells them not to."""
 
 
 WIRE: dict[Code, Wire] = {
-    Code.INVALID: Wire(400, "invalid_request_error", 3, 400),
-    Code.UNAUTHENTICATED: Wire(401, "authentication_error", 16, 401),
-    Code.PAYMENT_REQUIRED: Wire(402, "billing_error", 8, 402),
-    Code.FORBIDDEN: Wire(403, "permission_error", 7, 403),
-    Code.NOT_FOUND: Wire(404, "error", 5, 404),
-    Code.TIMEOUT: Wire(408, "timeout_error", 4, 504),
-    Code.CONFLICT: Wire(409, "invalid_request_error", 6, 409, is_retry_pointless=True),
-    Code.FAILED_PRECONDITION: Wire(412, "invalid_request_error", 9, 400),
-    Code.TOO_LARGE: Wire(413, "invalid_request_error", 3, 413),
-    Code.RATE_LIMITED: Wire(429, "rate_limit_error", 8, 429),
-    Code.INTERNAL: Wire(500, "internal_server_error", 13, 500),
-    Code.UNIMPLEMENTED: Wire(501, "invalid_request_error", 12, 501, is_retry_pointless=True),
-    Code.OVERLOADED: Wire(503, "error", 14, 503),
-    Code.UNAVAILABLE: Wire(503, "error", 14, 503),
+    Code.INVALID: Wire(400, "invalid_request_error", 3, 400, "invalid_request_error"),
+    Code.UNAUTHENTICATED: Wire(401, "authentication_error", 16, 401, "authentication_error"),
+    Code.PAYMENT_REQUIRED: Wire(402, "billing_error", 8, 402, "billing_error"),
+    Code.FORBIDDEN: Wire(403, "permission_error", 7, 403, "permission_error"),
+    Code.NOT_FOUND: Wire(404, "error", 5, 404, "not_found_error"),
+    Code.TIMEOUT: Wire(408, "timeout_error", 4, 504, "timeout_error"),
+    Code.CONFLICT: Wire(409, "invalid_request_error", 6, 409, "invalid_request_error", is_retry_pointless=True),
+    Code.FAILED_PRECONDITION: Wire(412, "invalid_request_error", 9, 400, "invalid_request_error"),
+    Code.TOO_LARGE: Wire(413, "invalid_request_error", 3, 413, "request_too_large"),
+    Code.RATE_LIMITED: Wire(429, "rate_limit_error", 8, 429, "rate_limit_error"),
+    Code.INTERNAL: Wire(500, "internal_server_error", 13, 500, "api_error"),
+    Code.UNIMPLEMENTED: Wire(501, "invalid_request_error", 12, 501, "invalid_request_error", is_retry_pointless=True),
+    Code.OVERLOADED: Wire(503, "error", 14, 503, "overloaded_error"),
+    Code.UNAVAILABLE: Wire(503, "error", 14, 503, "overloaded_error"),
 }
 
 METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
 REASON_STATUS = {METHOD_NOT_ALLOWED: 405}
 
 _GATEWAY_PATH = re.compile(r"(?:/inference)?(?:/v1){1,2}/accounts(?:/.*)?")
+_ANTHROPIC_PATH = re.compile(r"(?:/inference)?(?:/v1){1,2}/messages(?:/.*)?")
 _GOOGLE_TYPE = "type.googleapis.com/google.rpc."
 
 
 def dialect_of(path: str) -> Dialect:
-    """The control plane speaks googlerpcStatus; everything else, unknown paths included, the OpenAI dialect."""
-    return Dialect.GATEWAY if _GATEWAY_PATH.fullmatch(path) else Dialect.OPENAI
+    """The control plane speaks googlerpcStatus, messages Anthropic's; all else, unknown paths included, OpenAI's."""
+    if _GATEWAY_PATH.fullmatch(path):
+        return Dialect.GATEWAY
+    return Dialect.ANTHROPIC if _ANTHROPIC_PATH.fullmatch(path) else Dialect.OPENAI
 
 
 def status_of(error: HearthError, dialect: Dialect) -> int:
     wire = WIRE[error.code]
-    by_code = wire.gateway_status if dialect is Dialect.GATEWAY else wire.status
+    by_code = wire.status if dialect is Dialect.OPENAI else wire.gateway_status
     return REASON_STATUS.get(error.reason or "", by_code)
 
 
 def error_body(error: HearthError, dialect: Dialect, error_id: str) -> dict[str, Any]:
     if dialect is Dialect.GATEWAY:
         return {"code": WIRE[error.code].grpc_code, "message": error.message, "details": _gateway_details(error)}
+    if dialect is Dialect.ANTHROPIC:
+        told = {"type": WIRE[error.code].anthropic_type, "message": error.message}
+        return {"type": "error", "error": told, "request_id": error_id}
     return {
         "error": {
             "message": error.message,
@@ -105,9 +114,10 @@ def error_response(error: HearthError, dialect: Dialect, error_id: str) -> web.R
     )
 
 
-def error_event(error: HearthError, error_id: str) -> bytes:
+def error_event(error: HearthError, error_id: str, dialect: Dialect = Dialect.OPENAI) -> bytes:
     """The last event of a stream that fails after it began."""
-    return b"data: " + msgspec.json.encode(error_body(error, Dialect.OPENAI, error_id)) + b"\n\n"
+    name = b"event: error\n" if dialect is Dialect.ANTHROPIC else b""
+    return name + b"data: " + msgspec.json.encode(error_body(error, dialect, error_id)) + b"\n\n"
 
 
 def error_bytes(error: HearthError, error_id: str) -> bytes:

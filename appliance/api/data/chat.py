@@ -1,5 +1,6 @@
 """POST /chat/completions: messages in, the assistant's turn out."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -77,10 +78,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
 
 def _prompt(body: ChatBody, images: dict[str, bytes], limits: LimitSettings) -> ChatPrompt:
     messages = body.messages
-    if not messages:
-        raise invalid("messages", "must not be empty")
-    if len(messages) > limits.messages_max:
-        raise invalid("messages", f"must have at most {limits.messages_max} messages")
+    check_number(messages, limits)
     tools = to_tools(body, limits)
     return ChatPrompt(
         messages=[_message(message, f"messages[{i}]", images) for i, message in enumerate(link_functions(messages))],
@@ -91,6 +89,13 @@ def _prompt(body: ChatBody, images: dict[str, bytes], limits: LimitSettings) -> 
         max_tokens=None if body.safe_tokenization else body.prompt_truncate_len,
         is_plain_text=bool(body.safe_tokenization),
     )
+
+
+def check_number(messages: Sequence[object], limits: LimitSettings) -> None:
+    if not messages:
+        raise invalid("messages", "must not be empty")
+    if len(messages) > limits.messages_max:
+        raise invalid("messages", f"must have at most {limits.messages_max} messages")
 
 
 def _message(message: Message, param: str, images: dict[str, bytes]) -> ChatMessage:
@@ -107,10 +112,14 @@ def _message(message: Message, param: str, images: dict[str, bytes]) -> ChatMess
 def _content(
     content: str | list[ContentPart] | None, param: str, images: dict[str, bytes]
 ) -> str | list[TextPart | ImagePart] | None:
-    """Text alone becomes one text; `images` are files by the name of their part."""
+    """`images` are files by the name of their part."""
     if not isinstance(content, list):
         return content
-    parts = [_part(part, f"{param}[{i}]", images) for i, part in enumerate(content)]
+    return join_texts([_part(part, f"{param}[{i}]", images) for i, part in enumerate(content)])
+
+
+def join_texts(parts: list[TextPart | ImagePart]) -> str | list[TextPart | ImagePart]:
+    """Text alone becomes one text."""
     texts = [part.text for part in parts if isinstance(part, TextPart)]
     return "".join(texts) if len(texts) == len(parts) else parts
 

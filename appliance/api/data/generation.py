@@ -144,7 +144,7 @@ def to_generation(
         mirostat_lr=body.mirostat_lr,
         logit_bias=_no_longer("logit_bias", body.logit_bias or {}, limits.logit_bias_max),
         seed=body.seed,
-        stop=_stop(body.stop, limits),
+        stop=check_stops(body.stop, limits),
         stop_token_ids=_no_longer("stop_token_ids", body.stop_token_ids or [], limits.stop_token_ids_max),
         ignore_eos=bool(body.ignore_eos),
         num_logprobs=_num_logprobs(body, limits.logprobs_max),
@@ -188,12 +188,12 @@ def _max_tokens(body: GenerationBody) -> int | None:
     return body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
 
 
-def _stop(stop: str | list[str] | None, limits: LimitSettings) -> list[str]:
+def check_stops(stop: str | list[str] | None, limits: LimitSettings, name: str = "stop") -> list[str]:
     stops = [stop] if isinstance(stop, str) else stop or []
     if len(stops) > limits.stop_max:
-        raise invalid("stop", f"must have at most {limits.stop_max} strings")
+        raise invalid(name, f"must have at most {limits.stop_max} strings")
     for index, text in enumerate(stops):
-        param = "stop" if isinstance(stop, str) else f"stop[{index}]"
+        param = name if isinstance(stop, str) else f"{name}[{index}]"
         if not text:
             raise invalid(param, "must not be empty")
         if len(text) > limits.stop_length_max:

@@ -5,7 +5,7 @@ Knows no field of a request but those that shape the answer.
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -13,7 +13,7 @@ from appliance.api.codec import json_response, stream_events
 from appliance.api.data.choices import Choice, Shape
 from appliance.api.data.generation import GenerationBody
 from appliance.api.data.logprobs import TokenOffsets, render_logprobs
-from appliance.api.data.performance import Stopwatch, to_headers
+from appliance.api.data.performance import Figure, Stopwatch, to_headers
 from appliance.api.data.raw_output import render_raw_output
 from appliance.api.data.stream import ChunkEncoder
 from appliance.api.data.usage import Totals
@@ -24,6 +24,22 @@ from runtime.protocol import Delta, PromptOutput
 Outputs = AsyncGenerator[list[Delta], None]
 
 
+class Encoder(Protocol):
+    """The events of one stream."""
+
+    def encode(self, deltas: list[Delta]) -> bytes: ...
+
+    def end(self) -> bytes: ...
+
+
+class Whole(Protocol):
+    """An answer that is sent when it is complete."""
+
+    totals: Totals
+
+    def add(self, deltas: list[Delta], stopwatch: Stopwatch) -> None: ...
+
+
 async def respond(
     request: web.Request, body: GenerationBody, generation: Generation, shape: Shape, headers: dict[str, str]
 ) -> web.StreamResponse:
@@ -32,13 +48,9 @@ async def respond(
     stopwatch = Stopwatch(answer)
     if body.stream:
         encoder = ChunkEncoder(shape, body, generation, stopwatch)
-        return await stream_events(request, _events(answer.outputs, encoder, stopwatch), headers)
+        return await stream_events(request, encoded(answer.outputs, encoder, stopwatch), headers)
     whole = WholeAnswer(shape, body, generation)
-    async with aclosing(answer.outputs):
-        async for deltas in answer.outputs:
-            stopwatch.note_output()
-            whole.add(deltas, stopwatch)
-    figures = stopwatch.figures(whole.totals.usage())
+    figures = await collect(answer.outputs, whole, stopwatch)
     return json_response(whole.render(figures), headers=headers | to_headers(figures))
 
 
@@ -96,7 +108,16 @@ class WholeAnswer:
         return value
 
 
-async def _events(outputs: Outputs, encoder: ChunkEncoder, stopwatch: Stopwatch) -> AsyncGenerator[bytes, None]:
+async def collect(outputs: Outputs, whole: Whole, stopwatch: Stopwatch) -> dict[str, Figure]:
+    """Fill `whole` to its end; returns what is known of the time that it took."""
+    async with aclosing(outputs):
+        async for deltas in outputs:
+            stopwatch.note_output()
+            whole.add(deltas, stopwatch)
+    return stopwatch.figures(whole.totals.usage())
+
+
+async def encoded(outputs: Outputs, encoder: Encoder, stopwatch: Stopwatch) -> AsyncGenerator[bytes, None]:
     async with aclosing(outputs):
         async for deltas in outputs:
             stopwatch.note_output()

@@ -112,16 +112,24 @@ def _grammar(grammar: str | None) -> AnswerFormat:
 
 
 def _constrained(schema: object, field: str, *, is_strict: bool = False) -> AnswerFormat:
+    return constrain(schema, f"response_format.{field}", is_strict=is_strict)
+
+
+def constrain(schema: object, param: str, *, is_strict: bool = False) -> AnswerFormat:
+    """What a schema allows; `param` is its name in the request."""
     try:
         prepared = prepare_schema(schema)
     except SchemaError as error:
-        _refuse(field, str(error))
+        _refuse_param(param, str(error))
     if is_strict and prepared.unenforced:
-        _refuse(field, f"is strict, and {prepared.unenforced[0]} cannot be enforced")
-    unenforced = [f"response_format.{field}{pointer}" for pointer in prepared.unenforced]
+        _refuse_param(param, f"is strict, and {prepared.unenforced[0]} cannot be enforced")
+    unenforced = [f"{param}{pointer}" for pointer in prepared.unenforced]
     return AnswerFormat(JsonConstraint(schema=prepared.schema_text), unenforced)
 
 
 def _refuse(field: str, message: str) -> NoReturn:
-    param = f"response_format.{field}"
+    _refuse_param(f"response_format.{field}", message)
+
+
+def _refuse_param(param: str, message: str) -> NoReturn:
     raise HearthError(Code.INVALID, f"{param}: {message}", param)

@@ -59,7 +59,10 @@ def to_tools(body: ToolFields, limits: LimitSettings) -> list[Tool]:
     if body.tools and body.functions:
         raise invalid("functions", "is the older form of tools; give one of them")
     param = "functions" if body.functions else "tools"
-    functions = [tool.function for tool in body.tools or []] or body.functions or []
+    return check_tools([tool.function for tool in body.tools or []] or body.functions or [], param, limits)
+
+
+def check_tools(functions: list[FunctionDefinition], param: str, limits: LimitSettings) -> list[Tool]:
     if len(functions) > limits.tools_max:
         raise invalid(param, f"must have at most {limits.tools_max} functions")
     names = [function.name for function in functions]
@@ -95,6 +98,11 @@ def to_tool_choice(body: ToolFields, tools: list[Tool]) -> ToolChoice:
         case FunctionName(name=name):
             if not name:
                 raise invalid("function_call.name", "must not be empty")
+    return required_choice(tools, name, param, is_parallel=is_parallel)
+
+
+def required_choice(tools: list[Tool], name: str, param: str, *, is_parallel: bool) -> ToolChoice:
+    """Of the function of this name; without one, of any."""
     if not tools:
         raise invalid(param, "asks for a call, and no functions are offered")
     if name and name not in {tool.name for tool in tools}:
@@ -103,22 +111,27 @@ def to_tool_choice(body: ToolFields, tools: list[Tool]) -> ToolChoice:
 
 
 def check_enforced(body: ToolFields, tools: list[Tool], choice: ToolChoice) -> list[str]:
+    """`check_schemas` of this body."""
+    name = "functions[{}].parameters" if body.functions else "tools[{}].function.parameters"
+    return check_schemas(tools, choice, [name.format(position) for position in range(len(tools))])
+
+
+def check_schemas(tools: list[Tool], choice: ToolChoice, params: list[str]) -> list[str]:
     """Schemas that calls will be held to must be ones; returns JSON pointers to what of them cannot be enforced.
 
-    A call is held to its schema where it is forced or the schema is strict.
+    A call is held to its schema where it is forced or the schema is strict. `params` name the tools' schemas.
     """
     unenforced = []
-    for position, tool in enumerate(tools):
+    for tool, param in zip(tools, params, strict=True):
         is_forced = choice.mode == "required" and choice.name in (None, tool.name)
         if choice.mode == "none" or not (is_forced or tool.is_strict):
             continue
-        param = f"functions[{position}].parameters" if body.functions else f"tools[{position}].function.parameters"
         try:
             prepared = prepare_schema(arguments_schema(tool.parameters))
         except SchemaError as error:
             raise invalid(param, str(error)) from error
         if tool.is_strict and prepared.unenforced:
             raise invalid(param, f"is strict, and {prepared.unenforced[0]} cannot be enforced")
-        place = f"/functions/{position}" if body.functions else f"/tools/{position}/function"
-        unenforced += [f"{place}/parameters{pointer}" for pointer in prepared.unenforced]
+        place = "/" + param.replace("[", "/").replace("]", "").replace(".", "/")
+        unenforced += [f"{place}{pointer}" for pointer in prepared.unenforced]
     return unenforced

@@ -40,7 +40,7 @@ STATUS = {
     Code.OVERLOADED: (503, 503),
     Code.UNAVAILABLE: (503, 503),
 }
-"""By dialect: OpenAI, gateway."""
+"""By dialect: OpenAI, the others."""
 
 
 async def answer_to(error: BaseException) -> tuple[int, dict[str, Any]]:
@@ -70,13 +70,19 @@ def test_every_code_has_its_row() -> None:
 def test_every_code_in_every_dialect(code: Code, dialect: Dialect) -> None:
     error = HearthError(code, "it is so", param="field", retry_after_s=1.2, reason="REASON")
     response = error_response(error, dialect, "the-id")
-    assert response.status == STATUS[code][dialect is Dialect.GATEWAY]
+    assert response.status == STATUS[code][dialect is not Dialect.OPENAI]
     assert response.headers["Retry-After"] == "2"
     assert isinstance(response.body, bytes)
     body = json.loads(response.body)
     if dialect is Dialect.OPENAI:
         assert body == {
             "error": {"message": "it is so", "type": WIRE[code].type, "param": "field", "code": "REASON"},
+            "request_id": "the-id",
+        }
+    elif dialect is Dialect.ANTHROPIC:
+        assert body == {
+            "type": "error",
+            "error": {"type": WIRE[code].anthropic_type, "message": "it is so"},
             "request_id": "the-id",
         }
     else:
@@ -106,12 +112,23 @@ def test_clients_are_told_when_a_retry_is_pointless(code: Code, is_pointless: bo
         ("/v1/accounts", Dialect.GATEWAY),
         ("/v1/accountsx", Dialect.OPENAI),
         ("/v1/chat/completions", Dialect.OPENAI),
+        ("/v1/messages", Dialect.ANTHROPIC),
+        ("/inference/v1/messages", Dialect.ANTHROPIC),
+        ("/inference/v1/v1/messages/count_tokens", Dialect.ANTHROPIC),
+        ("/v1/messagesx", Dialect.OPENAI),
         ("/v1/models/accounts/a/models/m", Dialect.OPENAI),
         ("/nothing", Dialect.OPENAI),
     ],
 )
 def test_dialect_follows_the_plane(path: str, dialect: Dialect) -> None:
     assert dialect_of(path) is dialect
+
+
+def test_event_in_anthropics_dialect_has_its_name() -> None:
+    error = HearthError(Code.OVERLOADED, "full")
+    name, data, *rest = error_event(error, "the-id", Dialect.ANTHROPIC).split(b"\n")
+    assert (name, rest) == (b"event: error", [b"", b""])
+    assert json.loads(data.removeprefix(b"data: ")) == error_body(error, Dialect.ANTHROPIC, "the-id")
 
 
 def test_event_and_bare_bytes_carry_the_same_body() -> None:

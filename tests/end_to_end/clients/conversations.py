@@ -29,3 +29,13 @@ class Capital(BaseModel):
 
 
 FRANCE = Capital(country="France", capital="Paris")
+
+
+def anthropic_tool(tool: Any) -> dict[str, Any]:
+    """The same in Anthropic's form."""
+    function = tool["function"]
+    return {
+        "name": function["name"],
+        "description": function["description"],
+        "input_schema": function["parameters"],
+    }

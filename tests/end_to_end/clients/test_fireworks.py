@@ -20,6 +20,7 @@ from tests.end_to_end.clients.conversations import (
     STATUS_TOOL,
     YES_OR_NO,
     Capital,
+    anthropic_tool,
 )
 from tests.end_to_end.conftest import EMBER
 from tests.end_to_end.daemon_process import DaemonProcess
@@ -194,6 +195,24 @@ def test_completions_take_every_form_of_a_prompt(client: Fireworks, form: str) -
     answer: Any = client.completions.create(model=EMBER, prompt=prompt, max_tokens=5, temperature=0, n=3)
     assert [choice.index for choice in answer.choices] == list(range(3 * num_prompts))
     assert answer.choices[0].text == answer.choices[1].text, "greedy choices of one prompt agree"
+
+
+def test_messages_think_and_call(client: Fireworks) -> None:
+    fields: Any = {"model": EMBER, "max_tokens": 2000, "temperature": 0}
+    answer: Any = client.messages.create(**fields, messages=QUESTION, thinking={"type": "disabled"})
+    assert [block.type for block in answer.content] == ["text"]
+    assert "Hearth" in answer.content[0].text
+    thinking: Any = {"type": "enabled", "budget_tokens": 1024}
+    answer = client.messages.create(**fields, messages=QUESTION, thinking=thinking)
+    assert answer.stop_reason == "end_turn"
+    assert answer.content[-1].type == "text"
+    tools: Any = [anthropic_tool(STATUS_TOOL)]
+    answer = client.messages.create(**fields, messages=CALL_QUESTION, tools=tools, tool_choice={"type": "any"})
+    assert answer.stop_reason == "tool_use"
+    (call,) = [block for block in answer.content if block.type == "tool_use"]
+    assert {"name": call.name, "arguments": call.input} == CALL
+    told: Any = client.messages.create(**fields, messages=QUESTION, stream=True)
+    assert "event: message_stop" in str(told), "this package gives the events as they are"
 
 
 def test_errors_are_the_packages_own(daemon: DaemonProcess, client: Fireworks) -> None:

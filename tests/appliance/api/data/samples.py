@@ -57,7 +57,7 @@ def encoder(shape: Shape, num_choices: int = 1, **fields: Any) -> ChunkEncoder:
 
 
 def finish(index: int = 0, **fields: Any) -> Delta:
-    return Delta(request_id="id", index=index, finish_reason="stop", **{"usage": usage(2), **fields})
+    return Delta(request_id="id", index=index, **{"finish_reason": "stop", "usage": usage(2), **fields})
 
 
 def chunks(encoded: bytes) -> list[Any]:
