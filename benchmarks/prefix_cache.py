@@ -16,12 +16,10 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.engine import MODEL_FOLDER, make_checkpoint
-from models.info import ModelInfo
+from benchmarks.in_process import load_in_process
 from models.inspection import inspect_model
-from models.sizing import replica_bytes
 from runtime.engine import LoadedEngine
-from runtime.llm.load import load_llm
-from runtime.protocol import Delta, LlmSettings, Load, SamplingParams, Submit, TokenPrompt
+from runtime.protocol import Delta, SamplingParams, Submit, TokenPrompt
 
 NUM_SHARED_TOKENS = 2048
 NUM_OWN_TOKENS = 32
@@ -45,9 +43,14 @@ def main() -> None:
     arguments = _parse_arguments()
     directory = arguments.directory / MODEL_FOLDER
     make_checkpoint(directory)
-    info = inspect_model(directory)
-    loaded = _load(directory, info)
-    pairs = list(_measure(loaded, info.vocab_size, arguments.rounds, arguments.seed))
+    loaded = load_in_process(
+        directory,
+        max_context_length=CONTEXT_LENGTH,
+        concurrency=MAX_NUM_REQUESTS,
+        max_batch_tokens=MAX_BATCH_TOKENS,
+        max_num_requests=MAX_NUM_REQUESTS,
+    )
+    pairs = list(_measure(loaded, inspect_model(directory).vocab_size, arguments.rounds, arguments.seed))
     loaded.frontend.close()
     result = {
         "row": "first_token_of_a_known_prefix",
@@ -67,28 +70,6 @@ def main() -> None:
         },
     }
     print(json.dumps(result), flush=True)
-
-
-def _load(directory: Path, info: ModelInfo) -> LoadedEngine:
-    budget = replica_bytes(
-        info,
-        "bfloat16",
-        max_context_length=CONTEXT_LENGTH,
-        concurrency=MAX_NUM_REQUESTS,
-        max_batch_tokens=MAX_BATCH_TOKENS,
-        max_num_requests=MAX_NUM_REQUESTS,
-        is_cuda=False,
-    )
-    settings = LlmSettings(
-        device="cpu",
-        dtype="bfloat16",
-        memory_budget_bytes=budget,
-        max_context_length=CONTEXT_LENGTH,
-        max_num_requests=MAX_NUM_REQUESTS,
-        max_batch_tokens=MAX_BATCH_TOKENS,
-    )
-    load = Load(kind="llm", model_dir=str(directory), file_sha256=info.file_sha256, settings=settings)
-    return load_llm(load, lambda stage, done: None)
 
 
 def _measure(loaded: LoadedEngine, vocab_size: int, rounds: int, seed: int) -> Iterator[Pair]:

@@ -16,11 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from models.inspection import inspect_model
-from models.sizing import replica_bytes
+from benchmarks.in_process import load_in_process
 from runtime.engine import LoadedEngine
-from runtime.llm.load import load_llm
-from runtime.protocol import Delta, LlmSettings, Load, Performance, SamplingParams, Submit, TokenPrompt
+from runtime.protocol import Delta, Performance, SamplingParams, Submit, TokenPrompt
 
 MODEL_FOLDER = "qwen2.5-0.5b-shape-with-successors"
 VOCAB_SIZE = 151_936
@@ -72,7 +70,13 @@ def main() -> None:
     arguments = _parse_arguments()
     directory = arguments.directory / MODEL_FOLDER
     make_checkpoint(directory)
-    loaded = _load(directory)
+    loaded = load_in_process(
+        directory,
+        max_context_length=CONTEXT_LENGTH,
+        concurrency=2,
+        max_batch_tokens=MAX_BATCH_TOKENS,
+        max_num_requests=MAX_NUM_REQUESTS,
+    )
     conditions = {
         "model": f"{MODEL_FOLDER}, bfloat16",
         "prompt_tokens": NUM_PROMPT_TOKENS,
@@ -128,29 +132,6 @@ def make_checkpoint(directory: Path) -> None:
     tensors["lm_head.weight"] = embeddings[torch.randperm(VOCAB_SIZE, generator=generator)].contiguous()
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     build_tiny_tokenizer(adds_bos=False).save_pretrained(directory)
-
-
-def _load(directory: Path) -> LoadedEngine:
-    info = inspect_model(directory)
-    budget = replica_bytes(
-        info,
-        "bfloat16",
-        max_context_length=CONTEXT_LENGTH,
-        concurrency=2,
-        max_batch_tokens=MAX_BATCH_TOKENS,
-        max_num_requests=MAX_NUM_REQUESTS,
-        is_cuda=False,
-    )
-    settings = LlmSettings(
-        device="cpu",
-        dtype="bfloat16",
-        memory_budget_bytes=budget,
-        max_context_length=CONTEXT_LENGTH,
-        max_num_requests=MAX_NUM_REQUESTS,
-        max_batch_tokens=MAX_BATCH_TOKENS,
-    )
-    load = Load(kind="llm", model_dir=str(directory), file_sha256=info.file_sha256, settings=settings)
-    return load_llm(load, lambda stage, done: None)
 
 
 def _measure(row: Row, loaded: LoadedEngine, arguments: argparse.Namespace) -> dict[str, Any]:
