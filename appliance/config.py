@@ -40,6 +40,9 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     keepalive_timeout_s: float = 75.0
     write_stall_timeout_s: float = 30.0
     """A client that takes nothing for this long loses its stream."""
+    forecast_interval_s: float = 1.0
+    """A streaming caller who waits for a replica reads so often how far it is; from the first time on its status is 200
+    and a refusal comes as an event."""
     max_connections: int = 2048
     max_connections_per_address: int = 1024
     max_body_bytes: int = 32 * MIB
@@ -115,6 +118,32 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     enable_prefix_cache: bool = True
     load_stall_timeout_s: float = 120.0
     """A load that reports no progress for this long is ended."""
+    min_residency_s: float = 60.0
+    """A replica that became ready is not put to sleep or stopped for others before this time is over."""
+    max_wait_s: float = 120.0
+    """A deployment that waits for room gets it by then: busy replicas of others take nothing new and finish."""
+    min_scale_to_zero_window_s: float = 300.0
+    """Shortest `scaleToZeroWindow` that a deployment may ask for."""
+    autoscale_interval_s: float = 1.0
+    """How often load is looked at."""
+    scaling_decisions_kept: int = 100
+    """Of each deployment."""
+    usage_flush_s: float = 5.0
+    """How often the times of last use are written."""
+    num_spare_workers: int = 1
+    """Workers that have imported their libraries ahead of need, per device on GPUs, else in all."""
+    host_cache_bytes: int | None = None
+    """Host memory for weights of models that sleep or have stopped; default: a quarter of the host's."""
+    addons_max: int = 8
+    """LoRA addons on one deployment that allows them; room for as many is reserved with each of its replicas."""
+    addon_rank_max: int = 64
+    retries_max: int = 1
+    """Of a request whose worker ended before anything of the answer was sent."""
+    poison_crashes: int = 2
+    """A request in flight at so many crashes is refused afterwards."""
+    lease_keepalive_s: float = 15.0
+    """A lease whose holder is not heard of for this long is taken back."""
+    lease_max_s: float = 24 * 3600.0
     heartbeat_timeout_s: float = 10.0
     """A worker silent, or stuck in one step, for this long is ended and replaced."""
     backoff_first_s: float = 0.5
@@ -122,6 +151,8 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     crashes_max: int = 5
     """Within crash_window_s: the replica gives up until the deployment changes."""
     crash_window_s: float = 600.0
+    settled_s: float = 60.0
+    """The end of a worker that has served for this long and is idle counts as no crash."""
     replica_drain_s: float = 30.0
     """A replica that is taken away lets its requests finish for this long."""
     stop_timeout_s: float = 5.0
@@ -200,6 +231,11 @@ def client_environment(environ: Mapping[str, str] = os.environ) -> ClientEnviron
         api_key=environ.get("HEARTH_API_KEY") or environ.get("FIREWORKS_API_KEY"),
         data_dir=default_data_dir(environ),
     )
+
+
+def inherited_environment(changes: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """For a program that a person runs through the CLI: all of his own, and `changes`."""
+    return {**environ, **changes}
 
 
 def _section_of(name: str) -> str | None:

@@ -13,21 +13,31 @@ from pathlib import Path
 from typing import NamedTuple
 
 from appliance.api.app import build_app
+from appliance.api.errors import WIRE
 from appliance.api.routing import Node, Services
 from appliance.api.server import HttpServer
-from appliance.config import Config
+from appliance.config import Config, ServerSettings
 from appliance.errors import Code, HearthError
 from appliance.logs import configure_logging
-from appliance.orchestrator.gpus import discover_inventory
+from appliance.orchestrator.adapters import Adapters
+from appliance.orchestrator.gpus import Inventory, discover_inventory
 from appliance.orchestrator.router import Router
 from appliance.orchestrator.supervisor import Supervisor
+from appliance.services.account_metrics import AccountMetrics
+from appliance.services.autoscaler import Autoscaler
 from appliance.services.builtin_model import BuiltinModel
+from appliance.services.deployed_models import DeployedModels
 from appliance.services.deployments import Box, Deployments
+from appliance.services.device_metrics import DeviceMetrics
 from appliance.services.identity import Identity
 from appliance.services.inference import Inference
+from appliance.services.leases import Leases
+from appliance.services.loads import Loads
 from appliance.services.metrics import Metrics
 from appliance.services.models import Models
 from appliance.services.replica_metrics import ReplicaMetrics
+from appliance.services.shape_matching import DeploymentShapes
+from appliance.services.ticks import Ticks
 from appliance.services.uploads import load_signing_key
 from appliance.store.database import Database
 from appliance.store.lock import lock_data_dir
@@ -42,6 +52,8 @@ EXIT_LOCKED = 75
 """EX_TEMPFAIL: another daemon owns the data directory."""
 EXIT_CONFIG = 78
 """EX_CONFIG: starting again will not help."""
+
+LEASE_SWEEP_INTERVAL_S = 1.0
 
 BUILTIN = BuiltinModel(id=EMBER_CHAT_ID, directory=EMBER_CHAT_DIRECTORY, display_name="Ember Chat")
 
@@ -82,52 +94,102 @@ async def running_daemon(config: Config) -> AsyncIterator[Daemon]:
     data_dir = config.data_dir.expanduser().absolute()
     async with AsyncExitStack() as closing:
         closing.enter_context(lock_data_dir(data_dir))
-        models_dir, uploads_dir = _private_directory(data_dir / "models"), _private_directory(data_dir / "uploads")
+        models_dir = _private_directory(data_dir / "models")
         database = await Database.open(data_dir / "hearth.db")
         closing.push_async_callback(database.close)
 
         identity = Identity(database, config.identity)
         await identity.ensure_first_start(data_dir)
-        models = Models(
-            database,
-            config.identity,
-            models_dir=models_dir,
-            uploads_dir=uploads_dir,
-            signing_key=load_signing_key(data_dir / "signing-key"),
-            file_bytes_max=config.server.max_file_bytes,
-            builtin=BUILTIN,
-        )
+        models = _build_models(config, database, data_dir)
         await models.sweep()
         await models.install_builtin()
 
         inventory = discover_inventory(config.fleet)
         supervisor = Supervisor(config.fleet, database, inventory, models_dir, data_dir / "run")
+        models.on_delete = supervisor.weight_cache.forget
         box = Box(
-            accelerator_types={device.accelerator_type for device in inventory.devices},
-            replica_count_max=config.fleet.replica_count_max,
+            devices=inventory.devices,
             notify=supervisor.notify,
             num_in_flight=lambda *key: sum(view.num_in_flight for view in supervisor.replicas(*key)),
         )
-        deployments = Deployments(database, config.identity, box, config.deployment_purge_s)
-        await deployments.purge()
+        deployments = Deployments(database, config, box)
+        adapters = Adapters(config.fleet, database, models_dir, supervisor, supervisor.announce)
+        deployed_models = DeployedModels(database, config.identity, config.fleet, adapters.notify)
+        adapters.observer = deployed_models
         supervisor.observer = deployments
+        leases = Leases(database, supervisor, config.fleet, config.identity)
+        await leases.restore()
         await supervisor.start()
         closing.push_async_callback(supervisor.close, config.server.drain_s)
+        await adapters.start()
+        closing.push_async_callback(adapters.close)
 
-        metrics = Metrics()
-        metrics.registry.register(ReplicaMetrics(supervisor.all_replicas))
-        inference = Inference(config, deployments, Router(supervisor, config.fleet), metrics)
-        node = Node(database, supervisor, metrics)
-        services = Services(config, identity, models, deployments, inference, node)
+        metrics, loads = Metrics(), Loads()
+        inference = Inference(config, deployments, Router(supervisor, config.fleet, adapters), metrics, loads)
+        node = build_node(config, database, supervisor, inventory, metrics, loads, leases)
+        shapes = DeploymentShapes(database, config, inventory.devices)
+        services = Services(config, identity, models, deployments, deployed_models, shapes, inference, node)
+        autoscaler = _build_autoscaler(config, database, supervisor, loads)
+        closing.push_async_callback(autoscaler.close)
+        ticks = Ticks()
+        autoscaler.join(ticks)
+        ticks.add(leases.sweep, LEASE_SWEEP_INTERVAL_S)
+        await ticks.start()
+        closing.push_async_callback(ticks.close)
         server = HttpServer(build_app(services), config.server)
-        try:
-            base_url = await server.start()
-        except OSError as error:
-            address = f"{config.server.host}:{config.server.port}"
-            raise HearthError(Code.INVALID, f"cannot listen on {address}: {error.strerror}", "port") from error
+        base_url = await _listen(server, config.server)
         closing.push_async_callback(server.close)
         yield Daemon(base_url, services, database.failed)
         logger.info("stopping: no new requests; running ones have %g s", config.server.drain_s)
+
+
+async def _listen(server: HttpServer, settings: ServerSettings) -> str:
+    try:
+        return await server.start()
+    except OSError as error:
+        address = f"{settings.host}:{settings.port}"
+        raise HearthError(Code.INVALID, f"cannot listen on {address}: {error.strerror}", "port") from error
+
+
+def _build_models(config: Config, database: Database, data_dir: Path) -> Models:
+    return Models(
+        database,
+        config.identity,
+        models_dir=data_dir / "models",
+        uploads_dir=_private_directory(data_dir / "uploads"),
+        signing_key=load_signing_key(data_dir / "signing-key"),
+        file_bytes_max=config.server.max_file_bytes,
+        builtin=BUILTIN,
+    )
+
+
+def build_node(
+    config: Config,
+    database: Database,
+    supervisor: Supervisor,
+    inventory: Inventory,
+    metrics: Metrics,
+    loads: Loads,
+    leases: Leases,
+) -> Node:
+    device_metrics = DeviceMetrics(supervisor, inventory)
+    metrics.registry.register(device_metrics)
+    metrics.registry.register(ReplicaMetrics(supervisor.all_replicas))
+    account_metrics = AccountMetrics(
+        loads, supervisor.deployments_of, lambda code: WIRE[code].status, config.fleet.max_num_requests
+    )
+    return Node(database, supervisor, inventory, metrics, device_metrics, account_metrics, loads, leases)
+
+
+def _build_autoscaler(config: Config, database: Database, supervisor: Supervisor, loads: Loads) -> Autoscaler:
+    return Autoscaler(
+        config.fleet,
+        database,
+        loads,
+        list_replicas=supervisor.replicas,
+        notify=supervisor.notify,
+        purge_s=config.deployment_purge_s,
+    )
 
 
 def _private_directory(path: Path) -> Path:

@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from appliance.names import ResourceName
-from models.info import ModelInfo
+from models.info import AddonInfo, ModelInfo
 
 
 class Noun(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +27,7 @@ class ModelKind(StrEnum):
     """Wire values of `Model.kind` that this version can serve."""
 
     HF_BASE_MODEL = "HF_BASE_MODEL"
+    HF_PEFT_ADDON = "HF_PEFT_ADDON"  # LoRA weights that change a base model
 
 
 class ModelState(StrEnum):
@@ -37,6 +38,7 @@ class ModelState(StrEnum):
 class DeploymentState(StrEnum):
     CREATING = "CREATING"  # no replica has served yet
     READY = "READY"  # serves, or holds zero replicas on request
+    UPDATING = "UPDATING"  # serves, while replicas of an older revision are replaced one by one
     FAILED = "FAILED"  # the last replica gave up; `status_message` says why
     DELETING = "DELETING"  # replicas are being stopped
     DELETED = "DELETED"  # soft-deleted, invisible unless asked for
@@ -46,6 +48,7 @@ class DeployedModelState(StrEnum):
     DEPLOYING = "DEPLOYING"
     DEPLOYED = "DEPLOYED"
     UNDEPLOYING = "UNDEPLOYING"
+    DELETED = "DELETED"  # with its deployment: invisible, and back when that is undeleted
 
 
 class ReplicaState(StrEnum):
@@ -55,9 +58,18 @@ class ReplicaState(StrEnum):
     STARTING = "STARTING"  # process spawned, socket not yet greeted
     LOADING = "LOADING"  # worker reads weights
     READY = "READY"
+    ASLEEP = "ASLEEP"  # process and weights stay in host memory; its devices' memory is given back
     DRAINING = "DRAINING"  # takes nothing new, finishes what runs
     STOPPING = "STOPPING"  # told to exit, or killed; waits for the process and its memory
     FAILED = "FAILED"  # ended unasked; waits for its back-off
+
+
+class ShapePreset(StrEnum):
+    """Wire values of `DeploymentShape.presetType` that this version knows."""
+
+    MINIMAL = "MINIMAL"  # the smallest memory that serves one request of full length
+    FAST = "FAST"  # KV cache for `kv_cache_concurrency` requests of full length
+    THROUGHPUT = "THROUGHPUT"  # all free memory of its devices
 
 
 class Precision(StrEnum):
@@ -66,6 +78,37 @@ class Precision(StrEnum):
     BF16 = "BF16"
     FP16 = "FP16"
     FP32 = "FP32"  # ours: for exact comparison on CPU
+
+
+class LoadTarget(StrEnum):
+    """Wire keys of `AutoscalingPolicy.loadTargets`: what one replica should carry."""
+
+    DEFAULT = "default"  # share of what a replica can take, 0 to 1
+    TOKENS_GENERATED_PER_SECOND = "tokens_generated_per_second"
+    REQUESTS_PER_SECOND = "requests_per_second"
+    CONCURRENT_REQUESTS = "concurrent_requests"
+
+
+class ScalingSchedule(Noun, frozen=True, kw_only=True):
+    """While it lasts, the minimum number of replicas is at least its own."""
+
+    min_replica_count: int
+    schedule: str
+    """Five cron fields: when it begins."""
+    duration_s: float
+    timezone: str
+    description: str = ""
+    is_disabled: bool = False
+
+
+class AutoscalingPolicy(Noun, frozen=True, kw_only=True):
+    """How many replicas, between minimum and maximum. Of several load targets the largest demand wins."""
+
+    scale_up_window_s: float = 30.0
+    scale_down_window_s: float = 600.0
+    scale_to_zero_window_s: float = 3600.0
+    load_targets: dict[LoadTarget, float] = msgspec.field(default_factory=lambda: {LoadTarget.DEFAULT: 0.8})
+    scaling_schedules: dict[str, ScalingSchedule] = {}
 
 
 class Account(Noun, frozen=True, kw_only=True):
@@ -118,10 +161,16 @@ class Model(Noun, frozen=True, kw_only=True):
     state: ModelState
     status_message: str = ""
     is_public: bool = False
+    is_serverless: bool = False
+    """Of the library: deployed by the appliance itself when somebody asks for it, shared by all accounts."""
     directory: str
     """Server-made folder name under the data directory's `models/`; never derived from client text."""
     info: ModelInfo | None = None
     """What inspection found; set when READY."""
+    base_model: str | None = None
+    """Of an addon: the full name of the model that it changes."""
+    addon_info: AddonInfo | None = None
+    """Of an addon, in the place of `info`."""
     created_by: str = ""
     """User id in the same account."""
     created_at: float
@@ -158,11 +207,37 @@ class Deployment(Noun, frozen=True, kw_only=True):
     """Tokens guessed ahead in one step at most."""
     ngram_speculation_length: int | None = None
     """Guess that what followed so many tokens before follows them again."""
+    autoscaling: AutoscalingPolicy = AutoscalingPolicy()
+    auto_delete_s: float = 7 * 86400.0
+    """Deleted when unused for so long with a minimum of zero replicas; 0: never."""
+    shape: str | None = None
+    """Full name of the shape version that its options were taken from."""
+    shape_preset: ShapePreset | None = None
+    """How much memory a replica asks for."""
+    kv_cache_fraction: float | None = None
+    """Share of its devices' memory that the KV cache takes, above 0 to 1; None: as the preset says."""
+    enable_addons: bool = False
+    """Whether LoRA addons can be deployed on it."""
+    enable_session_affinity: bool = True
+    is_pinned: bool = False
+    """Its replicas are never put to sleep or stopped to make room for others."""
+    may_evict: bool = True
+    """Whether others may be put to sleep or stopped to make room for it."""
+    is_serverless: bool = False
+    """Made by the appliance for a library model: the first to be evicted."""
     annotations: dict[str, str] = {}
     created_by: str = ""
-    """User id in the same account."""
+    """User id in the same account; empty: the appliance."""
+    revision: int = 1
+    """Counts the changes that need new workers; a replica serves the revision it was started for."""
+    termination_message: str = ""
+    """Last words of the worker that made it FAILED."""
     created_at: float
     updated_at: float
+    last_used_at: float | None = None
+    """Last request, at most `usage_flush_s` late; None: there was none."""
+    expires_at: float | None = None
+    """Deleted then, used or not."""
     deleted_at: float | None = None
     purge_at: float | None = None
 
@@ -172,7 +247,7 @@ class Deployment(Noun, frozen=True, kw_only=True):
 
 
 class DeployedModel(Noun, frozen=True, kw_only=True):
-    """A model as a deployment serves it. Creating a deployment makes one for its base model."""
+    """A model as a deployment serves it: its base model, which creating a deployment deploys, or a LoRA addon."""
 
     account_id: str
     id: str
@@ -183,13 +258,61 @@ class DeployedModel(Noun, frozen=True, kw_only=True):
     is_default: bool
     """Whether the plain model name leads here."""
     state: DeployedModelState
+    status_message: str = ""
+    """Why it is not (fully) deployed."""
+    has_failed: bool = False
+    """No worker can load it; another try would end the same way."""
     display_name: str = ""
+    description: str = ""
+    is_public: bool = False
+    """Whether other accounts may use it."""
     created_at: float
     updated_at: float
 
     @property
     def name(self) -> str:
         return str(ResourceName(self.account_id, "deployedModels", self.id))
+
+
+class ScalingDecision(Noun, frozen=True, kw_only=True):
+    """Why a deployment's number of desired replicas changed; the newest are kept."""
+
+    account_id: str
+    deployment_id: str
+    at: float
+    from_count: int
+    to_count: int
+    reason: str
+
+
+class Footprint(Noun, frozen=True, kw_only=True):
+    """What a replica really held, measured when it had loaded; takes the place of the estimate the next time."""
+
+    key: str
+    """Digest of all that the footprint depends on: `orchestrator/footprints.py` makes it."""
+    num_bytes: int
+    """On each of its devices: process, weights and activations, and `kv_bytes`."""
+    kv_bytes: int
+    load_s: float
+    """Running average of loads from a cold process, seconds from spawn to READY."""
+    warm_load_s: float | None
+    """Likewise of loads by a spare worker."""
+    measured_at: float
+
+
+class Lease(Noun, frozen=True, kw_only=True):
+    """Memory of devices lent to a program outside Hearth until it gives it back or the time is over."""
+
+    id: str
+    account_id: str
+    user_id: str
+    device_ids: list[str]
+    num_bytes: int
+    """On each device."""
+    command: str = ""
+    """Shown to operators: the program that asked, without its arguments."""
+    created_at: float
+    expires_at: float
 
 
 class ReplicaRow(Noun, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 Everything else that escapes a handler is a bug: `api/errors.py` answers it with code `internal` and an id.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -35,6 +36,7 @@ class HearthError(Exception):
         param: str | None = None,
         retry_after_s: float | None = None,
         reason: str | None = None,
+        details: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -44,3 +46,5 @@ class HearthError(Exception):
         self.retry_after_s = retry_after_s
         self.reason = reason
         """A wire constant finer than the code that clients match on, such as DEPLOYMENT_SCALING_UP."""
+        self.details = details or {}
+        """What a program may want to read apart from `message`: further members of the error, by wire name."""

@@ -93,7 +93,8 @@ def start_ours(directory: Path) -> Side:
 
     from runtime.llm.load import load_llm
     from runtime.llm.request import Generation, Request
-    from runtime.protocol import Load, SamplingParams, Submit, TextPrompt
+    from runtime.protocol import Load, Submit
+    from runtime.submission import SamplingParams, TextPrompt
 
     load = msgspec.json.decode((directory.parent / LOAD_FILE).read_bytes(), type=Load)
     engine, frontend, loaded = load_llm(load, lambda stage, done: None)

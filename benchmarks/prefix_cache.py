@@ -19,7 +19,8 @@ from benchmarks.engine import MODEL_FOLDER, make_checkpoint
 from benchmarks.in_process import load_in_process
 from models.inspection import inspect_model
 from runtime.engine import LoadedEngine
-from runtime.protocol import Delta, SamplingParams, Submit, TokenPrompt
+from runtime.protocol import Delta, Submit
+from runtime.submission import SamplingParams, TokenPrompt
 
 NUM_SHARED_TOKENS = 2048
 NUM_OWN_TOKENS = 32

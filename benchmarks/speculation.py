@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.in_process import load_in_process
 from runtime.engine import LoadedEngine
-from runtime.protocol import Delta, Performance, SamplingParams, Submit, TokenPrompt
+from runtime.protocol import Delta, Performance, Submit
+from runtime.submission import SamplingParams, TokenPrompt
 
 MODEL_FOLDER = "qwen2.5-0.5b-shape-with-successors"
 VOCAB_SIZE = 151_936

@@ -134,7 +134,7 @@ def load_chat_template(directory: Path) -> ChatTemplate | None:
 class _GenerationBlock(jinja2.ext.Extension):
     """`{% generation %}…{% endgeneration %}` marks the assistant's words for training; here it is its content."""
 
-    tags = {"generation"}  # noqa: RUF012 — jinja2 declares it so
+    tags = {"generation"}
 
     def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
         line = next(parser.stream).lineno

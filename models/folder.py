@@ -89,11 +89,22 @@ class ModelFolder:
         except MalformedJson as error:
             raise ModelRefused(RefusalReason.MALFORMED_JSON, str(error), name) from error
 
+    def is_as_known(self, name: str) -> bool:
+        """Whether a file's hash, computed now, is the one that an earlier inspection found."""
+        if name not in self._known_sha256:
+            return False
+        with self.open(name) as file:
+            self._hash(name, file)
+        return self.sha256[name] == self._known_sha256[name]
+
     def hash(self, name: str, file: BinaryIO) -> None:
         """Hash an open file from its start, in chunks, unless its hash is known."""
         if name in self._known_sha256:
             self.sha256[name] = self._known_sha256[name]
-            return
+        else:
+            self._hash(name, file)
+
+    def _hash(self, name: str, file: BinaryIO) -> None:
         digest = hashlib.sha256()
         try:
             file.seek(0)

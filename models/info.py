@@ -1,4 +1,4 @@
-"""What is known of a model without running it: the result of `inspection.py`, stored with the model."""
+"""What is known of a model without running it: the result of `inspection.py` or `addons.py`, stored with the model."""
 
 from typing import Literal
 
@@ -101,5 +101,25 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What was found and ignored, e.g. remote code that will never run."""
     vision: VisionInfo | None = None
     """None: a model that reads text only."""
+    file_sha256: dict[str, str] = {}
+    """Every file that a worker reads, by name inside the folder."""
+
+
+class AddonInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """LoRA weights that change a base model, as their folder describes them."""
+
+    rank: int
+    scaling: float
+    """What the product of the two matrices is multiplied by."""
+    target_modules: list[str]
+    """Kinds of layers that it adapts, e.g. q_proj."""
+    dtype: str
+    """Dtype of most weight bytes, as stored."""
+    num_parameters: int
+    weight_bytes: int
+    base_model: str = ""
+    """As its config names it: a hint for people, often a path on somebody's machine."""
+    warnings: list[str] = []
+    """What was found and ignored."""
     file_sha256: dict[str, str] = {}
     """Every file that a worker reads, by name inside the folder."""

@@ -20,7 +20,7 @@ from models.text_halves import IGNORED_TENSORS, has_unserved_half
 from models.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG, count_token_ids, read_conversation_files
 from models.vision import VisionHalf, read_vision, text_config
 
-__all__ = ["ModelRefused", "RefusalReason", "inspect_model"]
+__all__ = ["ModelRefused", "RefusalReason", "inspect_model", "refuse_pickles"]
 
 GENERATION_CONFIG = "generation_config.json"
 SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty")
@@ -48,7 +48,7 @@ def inspect_model(directory: Path, known_sha256: Mapping[str, str] = {}) -> Mode
     """
     with ModelFolder(directory, known_sha256) as folder:
         files, folders = folder.list_entries()
-        _refuse_pickles(files)
+        refuse_pickles(files)
         raw_config = _read_config(folder, CONFIG)
         config = read_decoder_config(text_config(raw_config))
         if has_unserved_half(raw_config):
@@ -59,7 +59,9 @@ def inspect_model(directory: Path, known_sha256: Mapping[str, str] = {}) -> Mode
         generation = _read_generation_config(folder, files)
         conversation = read_conversation_files(folder, files)
         eos_token_ids = listed_token_ids(generation.eos_token_id) or config.eos_token_ids
-        _check_token_ids(config, count_token_ids(folder, files), eos_token_ids)
+        _check_end_tokens(config, eos_token_ids)
+        if not folder.is_as_known(TOKENIZER):  # parsing it takes half of what loading a small model does
+            _check_token_ids(config, count_token_ids(folder, files))
         checkpoint = read_checkpoint(folder, files, config, vision)
 
         warnings = list(checkpoint.warnings)
@@ -85,7 +87,8 @@ def inspect_model(directory: Path, known_sha256: Mapping[str, str] = {}) -> Mode
         )
 
 
-def _refuse_pickles(files: list[str]) -> None:
+def refuse_pickles(files: list[str]) -> None:
+    """Raise ModelRefused for files whose reading could run code, whether they would be read or not."""
     for name in files:
         if name.lower().endswith(_PICKLE_SUFFIXES):
             message = "is in a format that can run code when read; only safetensors weights are taken, remove this file"
@@ -110,10 +113,13 @@ def _default_sampling(generation: _GenerationConfig) -> dict[str, float]:
     return {name: float(value) for name, value in stated.items() if value is not None}
 
 
-def _check_token_ids(config: DecoderConfig, num_token_ids: int, eos_token_ids: list[int]) -> None:
+def _check_token_ids(config: DecoderConfig, num_token_ids: int) -> None:
     if num_token_ids > config.vocab_size:
         message = f"produces ids up to {num_token_ids - 1}, but the model knows {config.vocab_size} (vocab_size)"
         raise ModelRefused(RefusalReason.INVALID_TOKENIZER, message, TOKENIZER)
+
+
+def _check_end_tokens(config: DecoderConfig, eos_token_ids: list[int]) -> None:
     for token_id in eos_token_ids:
         if not 0 <= token_id < config.vocab_size:
             message = f"eos_token_id {token_id} is outside the vocabulary of {config.vocab_size}"

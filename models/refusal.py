@@ -26,6 +26,8 @@ class RefusalReason(StrEnum):
     UNSUPPORTED_ARCHITECTURE = "unsupported_architecture"
     UNSUPPORTED_ATTENTION = "unsupported_attention"
     UNSUPPORTED_QUANTIZATION = "unsupported_quantization"
+    UNSUPPORTED_ADDON = "unsupported_addon"
+    """A kind of adapter, or an option of one, that is not applied here."""
 
 
 class ModelRefused(Exception):

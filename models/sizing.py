@@ -4,6 +4,8 @@ Pure functions of what is known of a model. They are upper bounds for admission;
 load replaces them. All sizes are bytes, `dtype` is the one served: float32, bfloat16 or float16.
 """
 
+from collections.abc import Sequence
+
 from models.info import ModelInfo
 from models.vision import max_image_patches
 
@@ -76,6 +78,73 @@ def image_cache_bytes(info: ModelInfo, dtype: str) -> int:
     return max(one_image, min(IMAGES_KEPT * one_image, IMAGE_CACHE_BYTES_MAX))
 
 
+def adapter_bytes(info: ModelInfo, dtype: str, rank: int) -> int:
+    """The most that one loaded LoRA addon of this rank takes: two matrices for each linear layer that can be adapted.
+
+    layers × rank × (attention + MLP + hidden + 1) × bytes(dtype), where attention and MLP are the sums of their
+    projections' rows and columns; the rest is a gate that some families have besides.
+    """
+    shape = info.attention
+    heads = (shape.num_heads + shape.num_kv_heads) * (shape.head_size + shape.value_head_size)
+    attention, mlp = 4 * info.hidden_size + heads, 3 * (info.hidden_size + info.intermediate_size)
+    return shape.num_layers * rank * (attention + mlp + info.hidden_size + 1) * _DTYPE_BYTES[dtype]
+
+
+def adapters_bytes(info: ModelInfo, dtype: str, num_adapters: int, rank: int, max_batch_tokens: int) -> int:
+    """What a worker sets aside to serve so many addons: their matrices, and copies of rows while they are applied.
+
+    num_adapters × adapter_bytes + tokens × (hidden + attention + 3 × intermediate) × bytes(dtype).
+    """
+    if not num_adapters:
+        return 0
+    shape = info.attention
+    heads = (shape.num_heads + 2 * shape.num_kv_heads) * max(shape.head_size, shape.value_head_size)
+    per_token = info.hidden_size + heads + 3 * info.intermediate_size
+    return num_adapters * adapter_bytes(info, dtype, rank) + max_batch_tokens * per_token * _DTYPE_BYTES[dtype]
+
+
+def kv_cache_bytes(
+    models: Sequence[ModelInfo], dtype: str, *, max_context_length: int, concurrency: int, num_devices: int = 1
+) -> int:
+    """On each device, for `concurrency` requests of full context: (context + BLOCK_SIZE_MAX) tokens each."""
+    num_tokens = concurrency * (max_context_length + BLOCK_SIZE_MAX)
+    return num_tokens * sum(_kv_bytes_per_token(model, dtype, num_devices) for model in models)
+
+
+def fixed_bytes(
+    models: Sequence[ModelInfo],
+    dtype: str,
+    *,
+    max_batch_tokens: int,
+    max_num_requests: int,
+    is_cuda: bool,
+    num_adapters: int = 0,
+    max_adapter_rank: int = 64,
+    num_devices: int = 1,
+) -> int:
+    """On each device, all that a replica of the first model, with the others as drafts, holds beside its KV cache.
+
+    process + resident weights + activations of every model, and `adapters_bytes` of the first. Over several devices
+    weights are divided, but for an embedding's worth, which may stand on each or be divided unevenly; the process,
+    activations and adapters are taken to be whole on each.
+    """
+    adapters = adapters_bytes(models[0], dtype, num_adapters, max_adapter_rank, max_batch_tokens)
+    resident = sum(_resident_bytes(model, dtype, num_devices, is_cuda=is_cuda) for model in models)
+    return process_bytes(is_cuda) + resident + adapters + step_bytes(models, dtype, max_batch_tokens, max_num_requests)
+
+
+def step_bytes(models: Sequence[ModelInfo], dtype: str, max_batch_tokens: int, max_num_requests: int) -> int:
+    """Of `fixed_bytes` what is held only while a full step runs: a load that has just ended does not show it."""
+    return sum(
+        activation_bytes(model, dtype, max_batch_tokens, max_num_requests) + encoder_bytes(model, dtype)
+        for model in models
+    )
+
+
+def process_bytes(is_cuda: bool) -> int:
+    return CUDA_PROCESS_BYTES if is_cuda else CPU_PROCESS_BYTES
+
+
 def replica_bytes(
     info: ModelInfo,
     dtype: str,
@@ -86,16 +155,25 @@ def replica_bytes(
     max_num_requests: int,
     is_cuda: bool,
     draft: ModelInfo | None = None,
+    num_adapters: int = 0,
+    max_adapter_rank: int = 64,
+    num_devices: int = 1,
 ) -> int:
-    """What one worker takes to hold `concurrency` requests of full context at once.
-
-    process + resident weights + activations + concurrency × (context + BLOCK_SIZE_MAX) × kv_bytes_per_token, all but
-    the process for the draft model too.
-    """
-    num_tokens = concurrency * (max_context_length + BLOCK_SIZE_MAX)
+    """What one worker takes on each device to hold `concurrency` requests of full context at once."""
     models = [info] if draft is None else [info, draft]
-    fixed = _fixed_bytes(models, dtype, max_batch_tokens, max_num_requests, is_cuda=is_cuda)
-    return fixed + num_tokens * sum(kv_bytes_per_token(model, dtype) for model in models)
+    fixed = fixed_bytes(
+        models,
+        dtype,
+        max_batch_tokens=max_batch_tokens,
+        max_num_requests=max_num_requests,
+        is_cuda=is_cuda,
+        num_adapters=num_adapters,
+        max_adapter_rank=max_adapter_rank,
+        num_devices=num_devices,
+    )
+    return fixed + kv_cache_bytes(
+        models, dtype, max_context_length=max_context_length, concurrency=concurrency, num_devices=num_devices
+    )
 
 
 def num_kv_blocks(
@@ -108,31 +186,42 @@ def num_kv_blocks(
     max_num_requests: int,
     is_cuda: bool,
     draft: ModelInfo | None = None,
+    num_adapters: int = 0,
+    max_adapter_rank: int = 64,
+    known_fixed_bytes: int | None = None,
 ) -> int:
     """How many KV blocks fit a budget; the inverse of `replica_bytes`. 0 when the rest alone exceeds it.
 
     With the budget that `replica_bytes` gives, `concurrency` requests of full context fit, for any block size up to
     BLOCK_SIZE_MAX: each needs ceil(context / block_size) ≤ (context + BLOCK_SIZE_MAX) / block_size blocks.
+    `known_fixed_bytes`: in place of the estimate of all but the blocks.
     """
     models = [info] if draft is None else [info, draft]
-    fixed = _fixed_bytes(models, dtype, max_batch_tokens, max_num_requests, is_cuda=is_cuda)
+    fixed = known_fixed_bytes
+    if fixed is None:
+        fixed = fixed_bytes(
+            models,
+            dtype,
+            max_batch_tokens=max_batch_tokens,
+            max_num_requests=max_num_requests,
+            is_cuda=is_cuda,
+            num_adapters=num_adapters,
+            max_adapter_rank=max_adapter_rank,
+        )
     block_bytes = block_size * sum(kv_bytes_per_token(model, dtype) for model in models)
     return max(0, memory_budget_bytes - fixed) // block_bytes
 
 
-def _fixed_bytes(
-    models: list[ModelInfo], dtype: str, max_batch_tokens: int, max_num_requests: int, *, is_cuda: bool
-) -> int:
-    process = CUDA_PROCESS_BYTES if is_cuda else CPU_PROCESS_BYTES
-    return process + sum(
-        _model_bytes(model, dtype, max_batch_tokens, max_num_requests, is_cuda=is_cuda) for model in models
-    )
+def _kv_bytes_per_token(info: ModelInfo, dtype: str, num_devices: int) -> int:
+    """On each device. Heads are not cut: where they do not divide evenly, one device has one more."""
+    num_kv_heads = info.attention.num_kv_heads
+    return kv_bytes_per_token(info, dtype) // num_kv_heads * -(-num_kv_heads // num_devices)
 
 
-def _model_bytes(info: ModelInfo, dtype: str, max_batch_tokens: int, max_num_requests: int, *, is_cuda: bool) -> int:
+def _resident_bytes(info: ModelInfo, dtype: str, num_devices: int, *, is_cuda: bool) -> int:
+    embedding = info.vocab_size * info.hidden_size * _DTYPE_BYTES[dtype]
     resident = weight_bytes(info, dtype)
     if info.tied_embeddings and not is_cuda:
         # On CPU the head is a prepacked copy, while the embedding it is tied to stays for lookups.
-        resident += info.vocab_size * info.hidden_size * _DTYPE_BYTES[dtype]
-    activations = activation_bytes(info, dtype, max_batch_tokens, max_num_requests) + encoder_bytes(info, dtype)
-    return resident + activations
+        resident += embedding
+    return resident if num_devices == 1 else -(-resident // num_devices) + embedding

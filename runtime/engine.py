@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, NamedTuple, TypeVar, assert_never
 
-from runtime.protocol import Delta, Failed, FailureCode, Load, Loaded, Submit
+from runtime.protocol import Delta, Failed, FailureCode, Load, LoadAdapter, Loaded, Submit
 
 RequestT = TypeVar("RequestT")
 OutputT = TypeVar("OutputT")
@@ -44,6 +44,14 @@ class EngineStats(NamedTuple):
     num_waiting: int
     num_free_blocks: int
     num_blocks: int
+    num_prompt_tokens: int = 0
+    """Since the load, of requests that were admitted; so are the others."""
+    num_cached_tokens: int = 0
+    num_generated_tokens: int = 0
+    step_s: float = 0.0
+    """One step of the model, on average of late."""
+    cache_kept_s: float = 0.0
+    """How long contents of the prefix cache are kept unused of late; 0: nothing was forgotten yet."""
 
 
 class Engine(ABC, Generic[RequestT, OutputT]):
@@ -64,8 +72,23 @@ class Engine(ABC, Generic[RequestT, OutputT]):
     def step(self) -> list[OutputT]:
         """Schedule, run and sample once."""
 
+    def rest(self) -> bool:
+        """There is nothing to do: for some milliseconds do what makes later steps faster; whether more is left."""
+        return False
+
     @abstractmethod
     def stats(self) -> EngineStats: ...
+
+    @abstractmethod
+    def sleep(self) -> int:
+        """Give the device's memory back and keep the weights in host memory; only while there is no work.
+
+        Returns what this process still holds of the host's memory.
+        """
+
+    @abstractmethod
+    def wake(self) -> dict[str, float]:
+        """Take the device's memory again; returns milliseconds by stage. Serves as if it had not slept."""
 
 
 class Rendered(NamedTuple):
@@ -93,6 +116,14 @@ class Frontend(ABC, Generic[RequestT, OutputT]):
         """The client left; unknown ids are ignored."""
 
     @abstractmethod
+    def load_adapter(self, load: LoadAdapter) -> Future[None]:
+        """Begin to make an addon ready, beside everything else; the future ends with nothing, or with LoadRefused."""
+
+    @abstractmethod
+    def unload_adapter(self, adapter: str) -> None:
+        """Requests that name it finish, later ones are refused; an unknown one is ignored."""
+
+    @abstractmethod
     def close(self) -> None: ...
 
 
@@ -105,7 +136,7 @@ class LoadedEngine(NamedTuple):
 
 
 class LoadRefused(Exception):
-    """The model cannot be served here; the message says why and is shown to the operator."""
+    """The model, or an addon to it, cannot be served here; the message says why and is shown to the operator."""
 
     def __init__(self, message: str, code: FailureCode = FailureCode.INVALID) -> None:
         super().__init__(message)

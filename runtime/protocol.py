@@ -1,15 +1,25 @@
 """Every message between the daemon and a worker, and nothing else. Imports msgspec and the standard library only.
 
 A frame on the worker's unix socket is a 4-byte big-endian length followed by one msgpack-encoded message.
-The worker says `Hello` first; the daemon answers with `Load`; after `Loaded` requests flow. Read with `match`;
-the last case is `assert_never`.
+The worker says `Hello` first; the daemon answers with `Load`, to a spare worker when it needs one; after `Loaded`
+requests flow. Read with `match`; the last case is `assert_never`. What a request asks for is in `submission.py`.
 """
 
 from enum import StrEnum
 from struct import Struct
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
+
+from runtime.submission import (
+    ChatPrompt,
+    GrammarConstraint,
+    JsonConstraint,
+    SamplingParams,
+    TextPrompt,
+    TokenPrompt,
+    Value,
+)
 
 PROTOCOL_VERSION = 1
 FRAME_BYTES_MAX = 16 * 1024 * 1024
@@ -32,10 +42,6 @@ class FailureCode(StrEnum):
 
 class Message(msgspec.Struct, tag=True, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Base of all messages; the class name is the tag."""
-
-
-class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of what messages are made of."""
 
 
 # ---- daemon → worker
@@ -66,6 +72,8 @@ class LlmSettings(Value, frozen=True, kw_only=True):
     dtype: Literal["bfloat16", "float16", "float32"]
     memory_budget_bytes: int
     """Weights, KV blocks and activations together; the worker keeps inside it."""
+    fixed_bytes: int | None = None
+    """Of the budget, what is not for KV blocks, as measured earlier; None: the worker estimates it."""
     max_context_length: int
     max_num_requests: int = 256
     """Requests computed in one step at most."""
@@ -81,6 +89,9 @@ class LlmSettings(Value, frozen=True, kw_only=True):
     num_threads: int = 0
     """CPU threads for the engine; 0 lets torch decide."""
     speculation: Speculation = Speculation()
+    max_num_adapters: int = 0
+    """LoRA addons that can be loaded at the same time; 0: none."""
+    max_adapter_rank: int = 64
 
 
 class Load(Message, frozen=True, kw_only=True):
@@ -91,122 +102,10 @@ class Load(Message, frozen=True, kw_only=True):
     file_sha256: dict[str, str]
     """Every file the worker may read from `model_dir`, as inspected at import."""
     settings: LlmSettings
-
-
-class ToolCallFunction(Value, frozen=True, kw_only=True):
-    name: str
-    arguments: str
-    """JSON text."""
-
-
-class ToolCall(Value, frozen=True, kw_only=True):
-    id: str
-    function: ToolCallFunction
-
-
-class TextPart(Value, frozen=True, kw_only=True, tag="text"):
-    text: str
-
-
-class ImagePart(Value, frozen=True, kw_only=True, tag="image"):
-    data: bytes
-    """An image file as the client sent it, no larger than the daemon allows; decoded in a killable process only."""
-
-
-class ChatMessage(Value, frozen=True, kw_only=True):
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str | list[TextPart | ImagePart] | None = None
-    name: str | None = None
-    tool_calls: list[ToolCall] = []
-    tool_call_id: str | None = None
-    reasoning_content: str | None = None
-    """What the assistant thought before it said `content`."""
-
-
-class Tool(Value, frozen=True, kw_only=True):
-    """A function that the model may ask the client to call."""
-
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    """JSON schema of its arguments; None: an empty object."""
-    is_strict: bool = False
-
-
-class ToolChoice(Value, frozen=True, kw_only=True):
-    mode: Literal["auto", "none", "required"] = "auto"
-    name: str | None = None
-    """With `required`: this function and no other."""
-    is_parallel: bool = True
-    """Whether one answer may hold several calls."""
-
-
-class Reasoning(Value, frozen=True, kw_only=True):
-    """How much the model may think before it answers; None everywhere: as its template has it."""
-
-    effort: Literal["none", "low", "medium", "high"] | None = None
-    budget_tokens: int | None = None
-    """Thinking is ended after so many tokens."""
-    history: Literal["disabled", "interleaved", "preserved"] | None = None
-    """Which turns' earlier thoughts the prompt shows: none, those since the last user turn, all."""
-
-
-class ChatPrompt(Value, frozen=True, kw_only=True, tag=True):
-    messages: list[ChatMessage]
-    tools: list[Tool] = []
-    tool_choice: ToolChoice = ToolChoice()
-    reasoning: Reasoning = Reasoning()
-    max_tokens: int | None = None
-    """The oldest turns that are no system messages are dropped until the prompt is no longer than this."""
-    is_plain_text: bool = False
-    """Special tokens' names inside the messages are text like any other."""
-
-
-class TextPrompt(Value, frozen=True, kw_only=True, tag=True):
-    text: str
-    images: list[bytes] = []
-    """Image files, one for each image marker in the text."""
-
-
-class TokenPrompt(Value, frozen=True, kw_only=True, tag=True):
-    token_ids: list[int]
-
-
-class JsonConstraint(Value, frozen=True, kw_only=True, tag=True):
-    """The answer is a JSON value that this schema allows."""
-
-    schema: str
-    """JSON text, prepared by `models/json_schema.py`."""
-
-
-class GrammarConstraint(Value, frozen=True, kw_only=True, tag=True):
-    """The answer is a sentence of this grammar, beginning at its rule `root`."""
-
-    gbnf: str
-
-
-class SamplingParams(Value, frozen=True, kw_only=True):
-    """How the next token is chosen. Neutral values switch a rule off."""
-
-    temperature: float = 1.0
-    """0 is greedy."""
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    frequency_penalty: float = 0.0
-    """Subtracted for each time a token stands in the output."""
-    presence_penalty: float = 0.0
-    """Subtracted once if a token stands in the output."""
-    repetition_penalty: float = 1.0
-    """A token of prompt or output has its logit divided by this if positive, multiplied if negative."""
-    mirostat_target: float | None = None
-    """Surprise in bits, the logarithm of the perplexity, to steer to by mirostat 2.0; None: off."""
-    mirostat_lr: float = 0.1
-    logit_bias: dict[int, float] = {}
-    """Added to the logits of these token ids."""
-    seed: int | None = None
-    """None: the worker draws one. Choice i of a request uses a stream of its own."""
+    deployment: str = ""
+    """Full name, shown in the process list of a worker that was a spare; empty: it keeps the title it has."""
+    replica: int = 0
+    """Likewise."""
 
 
 class Submit(Message, frozen=True, kw_only=True):
@@ -214,6 +113,8 @@ class Submit(Message, frozen=True, kw_only=True):
 
     request_id: str
     prompt: ChatPrompt | TextPrompt | TokenPrompt
+    adapter: str = ""
+    """A LoRA addon that was loaded (`LoadAdapter.adapter`); empty: the base model."""
     sampling: SamplingParams = SamplingParams()
     num_choices: int = 1
     max_tokens: int | None = None
@@ -243,6 +144,33 @@ class Submit(Message, frozen=True, kw_only=True):
     """The daemon's `time.monotonic()`, a clock that the processes of one machine share; 0: not said."""
 
 
+class LoadAdapter(Message, frozen=True, kw_only=True):
+    """Make a LoRA addon ready for requests that name it; answered by AdapterLoaded or AdapterFailed.
+
+    An addon of that name that is there already is replaced, and serves those that have it to their end. Loaded addons
+    outlive Sleep and Wake; in between none is loaded.
+    """
+
+    adapter: str
+    """The daemon's name for it, unique in this worker."""
+    directory: str
+    file_sha256: dict[str, str]
+
+
+class UnloadAdapter(Message, frozen=True, kw_only=True):
+    """Requests that name it finish; later ones are refused. Not answered; an unknown one is ignored."""
+
+    adapter: str
+
+
+class Sleep(Message, frozen=True, kw_only=True):
+    """Give the devices' memory back and keep the weights in host memory; sent only while no request is there."""
+
+
+class Wake(Message, frozen=True, kw_only=True):
+    """Take the devices' memory again, as it was; answered by Awake."""
+
+
 class Abort(Message, frozen=True, kw_only=True):
     """Forget a request in whatever state it is. No answer follows; unknown ids are ignored."""
 
@@ -253,7 +181,7 @@ class Shutdown(Message, frozen=True, kw_only=True):
     """Exit with status 0 now; the daemon has drained before."""
 
 
-ToWorker = Load | Submit | Abort | Shutdown
+ToWorker = Load | Submit | LoadAdapter | UnloadAdapter | Abort | Sleep | Wake | Shutdown
 
 
 # ---- worker → daemon
@@ -262,6 +190,13 @@ ToWorker = Load | Submit | Abort | Shutdown
 class Hello(Message, frozen=True, kw_only=True):
     protocol: int
     pid: int
+
+
+class Prepared(Message, frozen=True, kw_only=True):
+    """A spare worker has imported its libraries and made its device context: its Load will be short."""
+
+    footprint_bytes: int
+    """As in Loaded."""
 
 
 class LoadProgress(Message, frozen=True, kw_only=True):
@@ -273,10 +208,15 @@ class LoadProgress(Message, frozen=True, kw_only=True):
 
 class Loaded(Message, frozen=True, kw_only=True):
     footprint_bytes: int
-    """Measured: what this process really holds after the load, on the device (CPU: resident set + KV pool)."""
+    """Measured: what this process really holds after the load, on the device (CPU: resident set + KV pool).
+
+    What is set aside for addons is counted, although nothing holds it yet.
+    """
     num_blocks: int
     block_size: int
     max_context_length: int
+    kv_bytes: int = 0
+    """Of the footprint: the KV pool."""
     load_ms: dict[str, float]
     """Duration by stage."""
 
@@ -284,6 +224,26 @@ class Loaded(Message, frozen=True, kw_only=True):
 class LoadFailed(Message, frozen=True, kw_only=True):
     code: FailureCode
     message: str
+
+
+class AdapterLoaded(Message, frozen=True, kw_only=True):
+    adapter: str
+
+
+class AdapterFailed(Message, frozen=True, kw_only=True):
+    adapter: str
+    code: FailureCode
+    message: str
+
+
+class Asleep(Message, frozen=True, kw_only=True):
+    host_bytes: int
+    """Measured: what this process still holds of the host's memory."""
+
+
+class Awake(Message, frozen=True, kw_only=True):
+    load_ms: dict[str, float]
+    """Duration by stage."""
 
 
 class TopLogprob(Value, frozen=True, kw_only=True, array_like=True):
@@ -398,9 +358,32 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     num_waiting: int
     num_free_blocks: int
     num_blocks: int
+    num_prompt_tokens: int = 0
+    """Since the load, of requests that were admitted."""
+    num_cached_tokens: int = 0
+    """Of the prompt tokens: those found in the prefix cache."""
+    num_generated_tokens: int = 0
+    """Since the load."""
+    step_s: float = 0.0
+    """One step of the model, on average of late."""
+    cache_kept_s: float = 0.0
+    """How long contents of the prefix cache are kept unused of late; 0: nothing was forgotten yet."""
 
 
-FromWorker = Hello | LoadProgress | Loaded | LoadFailed | Outputs | Failed | Heartbeat
+FromWorker = (
+    Hello
+    | Prepared
+    | LoadProgress
+    | Loaded
+    | LoadFailed
+    | Outputs
+    | Failed
+    | AdapterLoaded
+    | AdapterFailed
+    | Asleep
+    | Awake
+    | Heartbeat
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -16,12 +16,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, NamedTuple, NewType, assert_never
+from typing import Any, assert_never
 
 from runtime.engine import (
-    Engine,
-    EngineStats,
     Frontend,
     LoadedEngine,
     LoadRefused,
@@ -29,10 +28,25 @@ from runtime.engine import (
     ReportProgress,
     RequestRefused,
 )
+from runtime.engine_loop import (
+    Add,
+    Become,
+    Cancel,
+    Command,
+    EngineLoop,
+    FallAsleep,
+    Progress,
+    StepOutputs,
+    Stop,
+    WakeUp,
+    stages_text,
+)
 from runtime.protocol import (
     FRAME_HEADER,
     PROTOCOL_VERSION,
     Abort,
+    AdapterFailed,
+    AdapterLoaded,
     Delta,
     Failed,
     FailureCode,
@@ -40,14 +54,19 @@ from runtime.protocol import (
     Heartbeat,
     Hello,
     Load,
+    LoadAdapter,
     Loaded,
     LoadFailed,
     LoadProgress,
     Outputs,
+    Prepared,
     ProtocolError,
     Shutdown,
+    Sleep,
     Submit,
     ToWorker,
+    UnloadAdapter,
+    Wake,
     decode_to_worker,
     encode_frame,
     frame_length,
@@ -59,45 +78,19 @@ HEARTBEAT_INTERVAL_S = 1.0
 RECEIVE_BYTES = 256 * 1024
 
 LoadEngine = Callable[[Load, ReportProgress], LoadedEngine]
+Prepare = Callable[[], int]
+"""Does ahead of a Load what every load needs; returns the footprint in bytes."""
 
 
-class Add(NamedTuple):
-    request: Any
-
-
-class Cancel(NamedTuple):
-    request_id: str
-    choice: int | None
-    """None: all of them."""
-
-
-class Become(NamedTuple):
-    load: Load
-
-
-class Stop(NamedTuple):
-    pass
-
-
-Command = Add | Cancel | Become | Stop
-StepOutputs = NewType("StepOutputs", list[Any])
-
-
-class Progress(NamedTuple):
-    """What the main thread last said of itself; replaced whole, so the socket thread reads it without a lock."""
-
-    num_steps: int = 0
-    is_busy: bool = False
-    stats: EngineStats = EngineStats(0, 0, 0, 0)
-
-
-def run_worker(socket_path: str, load_engine: LoadEngine) -> int:
-    """Connect, load what the daemon says, serve; returns the process's exit status."""
+def run_worker(socket_path: str, load_engine: LoadEngine, prepare: Prepare | None = None) -> int:
+    """Connect, prepare if told to, load what the daemon says, serve; returns the process's exit status."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(socket_path)
     inbox: SimpleQueue[Command] = SimpleQueue()
     link = Link(connection, inbox)
     threading.Thread(target=link.run, name="socket", daemon=True).start()
+    if prepare is not None:
+        link.send(Prepared(footprint_bytes=prepare()))
     status = _serve(inbox, link, load_engine)
     link.finish()
     return status
@@ -117,43 +110,10 @@ def _serve(inbox: "SimpleQueue[Command]", link: "Link", load_engine: LoadEngine)
         logger.exception("the load failed")
         link.send(LoadFailed(code=FailureCode.INTERNAL, message=f"{type(error).__name__} while loading"))
         return 1
+    logger.info("loaded: %s", stages_text(loaded.loaded.load_ms))
     link.serve(loaded.frontend, loaded.loaded)
-    _step_until_stopped(inbox, link, loaded.engine)
+    EngineLoop(loaded.engine, inbox, link).run()
     return 0
-
-
-def _step_until_stopped(inbox: "SimpleQueue[Command]", link: "Link", engine: Engine[Any, Any]) -> None:
-    """Drain commands, step, hand outputs over; sleeps in `inbox.get` while there is nothing to do."""
-    num_steps = 0
-    while True:
-        while not (engine.has_work() and inbox.empty()):
-            if not engine.has_work():
-                link.progress = Progress(num_steps, False, engine.stats())
-            command = inbox.get()
-            link.progress = Progress(num_steps, True, engine.stats())
-            match command:
-                case Add(request):
-                    _add(engine, request, link)
-                case Cancel(request_id, choice):
-                    engine.abort(request_id, choice)
-                case Stop():
-                    return
-                case Become():
-                    raise AssertionError("a worker loads once")
-                case _:
-                    assert_never(command)
-        outputs = engine.step()
-        num_steps += 1
-        link.progress = Progress(num_steps, True, engine.stats())
-        if outputs:
-            link.deliver(StepOutputs(outputs))
-
-
-def _add(engine: Engine[Any, Any], request: Any, link: "Link") -> None:
-    try:
-        engine.add(request)
-    except RequestRefused as refusal:
-        link.deliver_refusal(request, refusal)
 
 
 class Link:
@@ -175,7 +135,7 @@ class Link:
         self._flushed = threading.Event()
         self._is_finishing = False
 
-    # ---- called by the main thread
+    # ---- called by the main thread; `send` by those that work for the frontend, too
 
     def send(self, message: FromWorker) -> None:
         self._outbox.append(message)
@@ -185,8 +145,8 @@ class Link:
         self._outbox.append(outputs)
         self._wake()
 
-    def deliver_refusal(self, request: Any, refusal: RequestRefused) -> None:
-        self.send(_failed(request.request_id, refusal))
+    def deliver_refusal(self, request_id: str, refusal: RequestRefused) -> None:
+        self.send(_failed(request_id, refusal))
 
     def serve(self, frontend: Frontend[Any, Any], loaded: Loaded) -> None:
         """From now on Submit is answered; set before the daemon can know of it."""
@@ -282,6 +242,15 @@ class Link:
                 self._inbox.put(Cancel(request_id, None))
             case Load():
                 self._inbox.put(Become(message))
+            case LoadAdapter():
+                self._load_adapter(message)
+            case UnloadAdapter(adapter=adapter):
+                if self._frontend is not None:
+                    self._frontend.unload_adapter(adapter)
+            case Sleep():
+                self._inbox.put(FallAsleep())
+            case Wake():
+                self._inbox.put(WakeUp())
             case Shutdown():
                 self._inbox.put(Stop())
             case _:
@@ -303,6 +272,21 @@ class Link:
             self._fail(submit.request_id, FailureCode.INTERNAL, "the request could not be prepared")
         else:
             self._inbox.put(Add(request))
+
+    def _load_adapter(self, load: LoadAdapter) -> None:
+        def answer(done: Future[None]) -> None:
+            refusal = done.exception()
+            if refusal is None:
+                self.send(AdapterLoaded(adapter=load.adapter))
+            else:
+                assert isinstance(refusal, LoadRefused)
+                self.send(AdapterFailed(adapter=load.adapter, code=refusal.code, message=refusal.message))
+
+        if self._frontend is None:
+            message = "the model is still loading"
+            self._put(AdapterFailed(adapter=load.adapter, code=FailureCode.OVERLOADED, message=message))
+        else:
+            self._frontend.load_adapter(load).add_done_callback(answer)
 
     def _postpone(self, submit: Submit, postponed: Postponed) -> None:
         def note_ready(_: object) -> None:

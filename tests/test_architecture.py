@@ -27,19 +27,27 @@ WITHOUT_OWN_TEST = {
     "appliance/__main__.py",
     "appliance/domain.py",
     "appliance/errors.py",
+    "appliance/orchestrator/fleet.py",
     "models/info.py",
     "models/refusal.py",
     "runtime/__main__.py",
     "runtime/engine.py",
+    "runtime/submission.py",
 }
 
 # The outermost loops: below them an exception of any kind becomes an answer, a log line or the end of a process.
 MAY_CATCH_EVERYTHING = {
     "appliance/api/codec.py",
     "appliance/api/errors.py",
+    "appliance/orchestrator/actions.py",
+    "appliance/orchestrator/adapters.py",
+    "appliance/orchestrator/roster.py",
     "appliance/orchestrator/supervisor.py",
+    "appliance/services/autoscaler.py",
+    "appliance/services/ticks.py",
     "models/conversation.py",
     "models/image_decoding.py",
+    "runtime/llm/adapters/shelf.py",
     "runtime/llm/engine.py",
     "runtime/llm/frontend.py",
     "runtime/llm/grammar/compiler.py",
@@ -50,11 +58,13 @@ MAY_CATCH_EVERYTHING = {
 }
 
 MAY_START_PROCESSES = {
+    "appliance/cli/lease.py": "the program that a lease is for is run by its user, outside the daemon",
     "appliance/orchestrator/process.py": "the only place where workers begin",
     "models/framed_child.py": "strangers' data and programs are handled by processes that can be killed",
     "models/rendering.py": "templates are strangers' programs and must be killable",
 }
 MAY_START_THREADS = {
+    "runtime/llm/adapters/shelf.py": "an addon is read from disk while everybody else goes on",
     "runtime/llm/grammar/compiler.py": "a strange grammar may take seconds to compile, and everybody else goes on",
     "runtime/llm/masks.py": "masks are filled while the device computes",
     "runtime/worker.py": "the socket thread",

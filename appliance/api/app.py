@@ -16,7 +16,18 @@ from aiohttp import web
 from aiohttp.typedefs import Handler as Next
 
 from appliance.api.auth import FAILURES, FailureLimiter, authorise
-from appliance.api.control import accounts, api_keys, deployments, models, node
+from appliance.api.control import (
+    accounts,
+    api_keys,
+    deployed_models,
+    deployment_metrics,
+    deployment_shapes,
+    deployments,
+    fleet,
+    leases,
+    models,
+    node,
+)
 from appliance.api.data import chat, completions, messages
 from appliance.api.data import models as served_models
 from appliance.api.errors import answer_errors
@@ -44,6 +55,11 @@ ROUTES: list[Route] = [
     *served_models.ROUTES,
     *models.ROUTES,
     *deployments.ROUTES,
+    *deployment_metrics.ROUTES,
+    *deployed_models.ROUTES,
+    *deployment_shapes.ROUTES,
+    *fleet.ROUTES,
+    *leases.ROUTES,
     *api_keys.ROUTES,
     *accounts.ROUTES,
     *node.ROUTES,

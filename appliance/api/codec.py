@@ -7,7 +7,7 @@ status: it raises `HearthError` and leaves the answer to `errors.py`.
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
@@ -115,24 +115,47 @@ async def stream_events(
     events: AsyncGenerator[bytes, None],
     headers: Mapping[str, str] | None = None,
     end: bytes = SSE_DONE,
+    forecast: Callable[[], str] = str,
 ) -> web.StreamResponse:
     """Send events as they come. Nothing is sent before the first, so that a refusal still has its status.
 
-    From then on an error is an event of its own, and the stream ends after it.
+    Except for a caller who waits and for whom there is a `forecast`: it comes as comments, which clients skip. From
+    the first byte on an error is an event of its own, and the stream ends after it.
     """
+    response = web.StreamResponse(headers={**SSE_HEADERS, **(headers or {})})
     async with aclosing(events):
-        first = await anext(events)
-        response = web.StreamResponse(headers={**SSE_HEADERS, **(headers or {})})
-        await response.prepare(request)
         try:
+            first = await _first_event(request, events, response, forecast)
+            if not response.prepared:
+                await response.prepare(request)
             await response.write(first)
             async for event in events:
                 await response.write(event)
             await response.write(end)
         except (Exception, asyncio.CancelledError) as error:
+            if not response.prepared:
+                raise
             told = error_event(explain(request, error), request_id(request), dialect_of(request.path))
             await response.write(told)
         return response
+
+
+async def _first_event(
+    request: web.Request, events: AsyncGenerator[bytes, None], response: web.StreamResponse, forecast: Callable[[], str]
+) -> bytes:
+    """Waits for it, and meanwhile writes a comment now and then while there is something to say."""
+    interval_s = services(request).config.server.forecast_interval_s
+    arriving = asyncio.ensure_future(anext(events))
+    try:
+        while not (await asyncio.wait({arriving}, timeout=interval_s))[0]:
+            if text := forecast():
+                if not response.prepared:
+                    await response.prepare(request)
+                await response.write(f": {text}\n\n".encode())
+        return arriving.result()
+    finally:
+        arriving.cancel()
+        await asyncio.gather(arriving, return_exceptions=True)
 
 
 @lru_cache(maxsize=256)

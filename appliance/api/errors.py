@@ -38,7 +38,7 @@ class Wire(NamedTuple):
     """Of the Anthropic dialect too."""
     anthropic_type: str
     is_retry_pointless: bool = False
-    """Stainless clients retry 408, 409, 429 and 5xx by themselves; this tells them not to."""
+    """Stainless clients retry 408, 409, 429 and 5xx by themselves; this, or the reason, tells them not to."""
 
 
 WIRE: dict[Code, Wire] = {
@@ -60,6 +60,8 @@ WIRE: dict[Code, Wire] = {
 
 METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
 REASON_STATUS = {METHOD_NOT_ALLOWED: 405}
+POINTLESS_TO_RETRY = {"DEPLOYMENT_FAILED", "DEPLOYMENT_SCALED_TO_ZERO", "DEADLINE_EXCEEDED", "POISON"}
+"""Reasons that the same request would meet again a second later, whatever its code."""
 
 _GATEWAY_PATH = re.compile(r"(?:/inference)?(?:/v1){1,2}/accounts(?:/.*)?")
 _ANTHROPIC_PATH = re.compile(r"(?:/inference)?(?:/v1){1,2}/messages(?:/.*)?")
@@ -83,7 +85,7 @@ def error_body(error: HearthError, dialect: Dialect, error_id: str) -> dict[str,
     if dialect is Dialect.GATEWAY:
         return {"code": WIRE[error.code].grpc_code, "message": error.message, "details": _gateway_details(error)}
     if dialect is Dialect.ANTHROPIC:
-        told = {"type": WIRE[error.code].anthropic_type, "message": error.message}
+        told = {"type": WIRE[error.code].anthropic_type, "message": error.message, **error.details}
         return {"type": "error", "error": told, "request_id": error_id}
     return {
         "error": {
@@ -91,6 +93,7 @@ def error_body(error: HearthError, dialect: Dialect, error_id: str) -> dict[str,
             "type": WIRE[error.code].type,
             "param": error.param,
             "code": error.reason or error.code.name,
+            **error.details,
         },
         "request_id": error_id,
     }
@@ -100,7 +103,7 @@ def error_headers(error: HearthError) -> dict[str, str]:
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    if WIRE[error.code].is_retry_pointless:
+    if WIRE[error.code].is_retry_pointless or error.reason in POINTLESS_TO_RETRY:
         headers["x-should-retry"] = "false"
     return headers
 

@@ -14,12 +14,19 @@ from aiohttp import web
 
 from appliance.config import Config
 from appliance.domain import Principal
+from appliance.orchestrator.gpus import Inventory
 from appliance.orchestrator.supervisor import Supervisor
+from appliance.services.account_metrics import AccountMetrics
+from appliance.services.deployed_models import DeployedModels
 from appliance.services.deployments import Deployments
+from appliance.services.device_metrics import DeviceMetrics
 from appliance.services.identity import Identity
 from appliance.services.inference import Inference
+from appliance.services.leases import Leases
+from appliance.services.loads import Loads
 from appliance.services.metrics import Metrics
 from appliance.services.models import Models
+from appliance.services.shape_matching import DeploymentShapes
 from appliance.store.database import Database
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -49,11 +56,16 @@ class Route(NamedTuple):
 
 
 class Node(NamedTuple):
-    """What the health and metrics routes look at."""
+    """The machine and what is measured of it: for health, metrics, leases and the fleet at work."""
 
     database: Database
     supervisor: Supervisor
+    inventory: Inventory
     metrics: Metrics
+    device_metrics: DeviceMetrics
+    account_metrics: AccountMetrics
+    loads: Loads
+    leases: Leases
 
 
 class Services(NamedTuple):
@@ -63,6 +75,8 @@ class Services(NamedTuple):
     identity: Identity
     models: Models
     deployments: Deployments
+    deployed_models: DeployedModels
+    deployment_shapes: DeploymentShapes
     inference: Inference
     node: Node
 

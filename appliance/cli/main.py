@@ -4,7 +4,7 @@ from importlib.metadata import version as distribution_version
 
 import typer
 
-from appliance.cli import api_keys, chat, deployments, models, serve
+from appliance.cli import api_keys, chat, deployed_models, deployments, fleet, lease, models, serve, top
 from appliance.cli.commands import AccountId, ApiKey, BaseUrl, Command, Output, Session, build_callback, help_text
 from appliance.cli.output import print_json, print_line, print_record
 
@@ -24,12 +24,16 @@ VERBS = {
     "create": "Create a resource.",
     "get": "Show one resource.",
     "list": "Show all resources of a kind.",
+    "update": "Change a resource.",
     "scale": "Change how many replicas serve.",
+    "explain": "Say why something does not serve.",
     "delete": "Delete a resource.",
+    "undelete": "Bring a deleted resource back.",
 }
 NOUNS = {
     "model": "Weights on disk.",
     "deployment": "A model being served.",
+    "deployed-model": "Where a model, or a LoRA addon, is served.",
     "api-key": "What clients identify themselves with.",
 }
 
@@ -53,7 +57,11 @@ def version(session: Session) -> None:
 COMMANDS = [
     *models.COMMANDS,
     *deployments.COMMANDS,
+    *deployed_models.COMMANDS,
     *api_keys.COMMANDS,
+    *fleet.COMMANDS,
+    *top.COMMANDS,
+    *lease.COMMANDS,
     *chat.COMMANDS,
     Command("whoami", None, whoami, ("hearth whoami",)),
     Command("version", None, version, ("hearth version",)),

@@ -16,11 +16,13 @@ from appliance.cli.output import (
     upload_progress,
 )
 from appliance.sdk.errors import Conflict, SdkError
-from appliance.sdk.resources import Model
+from appliance.sdk.resources import DeployedModelRef, Model
 
 WEIGHTS_SUFFIX = ".safetensors"
 FILE_SUFFIXES = {WEIGHTS_SUFFIX, ".json", ".jinja", ".model", ".txt"}
 """Weights, configuration, chat template, and the two older forms of a tokenizer."""
+
+MODEL_CONFIG, ADDON_CONFIG = "config.json", "adapter_config.json"
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Id, or full name: accounts/ACCOUNT/models/ID.")]
 
@@ -34,6 +36,9 @@ def create(
             metavar="PATH", exists=True, file_okay=False, help="Hugging Face folder: config, tokenizer, safetensors."
         ),
     ],
+    base_model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="PATH holds a LoRA addon of this model, as peft saves it.")
+    ] = None,
     display_name: Annotated[
         str, typer.Option(metavar="NAME", help="Human-readable name, fewer than 64 characters.")
     ] = "",
@@ -45,10 +50,10 @@ def create(
 
     When an upload broke off, the same command takes it up again.
     """
-    files = files_of(path)
+    files = files_of(path, ADDON_CONFIG if base_model else MODEL_CONFIG)
     try:
         model = session.client.models.create(
-            model_id, display_name=display_name, description=description, public=public
+            model_id, base_model=base_model, display_name=display_name, description=description, public=public
         )
     except Conflict:
         model = session.client.models.get(model_id)
@@ -97,12 +102,14 @@ def delete(session: Session, model: ModelName) -> None:
     return print_line(f"Deleted {model}")
 
 
-def files_of(folder: Path) -> list[Path]:
+def files_of(folder: Path, config: str = MODEL_CONFIG) -> list[Path]:
     """The files a model consists of. The daemon would refuse some of the others, and use none of them."""
     found = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     files = [file for file in found if file.suffix in FILE_SUFFIXES and file.is_file()]
-    if not any(file.name == "config.json" for file in files):
-        raise SdkError(f"{folder} has no config.json: it is not a Hugging Face model folder")
+    names = {file.name for file in files}
+    if config not in names:
+        other = "; for a LoRA addon say its --base-model" if ADDON_CONFIG in names else ""
+        raise SdkError(f"{folder} has no {config}: it is not a Hugging Face model folder{other}")
     if not any(file.suffix == WEIGHTS_SUFFIX for file in files):
         raise SdkError(f"{folder} has no {WEIGHTS_SUFFIX} files; weights in other formats must be converted first")
     if left_out := [file.name for file in found if file not in files]:
@@ -113,7 +120,7 @@ def files_of(folder: Path) -> list[Path]:
 def _show(session: Session, model: Model) -> None:
     if session.is_json:
         return print_json(model)
-    details = model.base_model_details
+    details, addon = model.base_model_details, model.peft_details
     return print_record(
         [
             ("Name", model.name),
@@ -126,11 +133,21 @@ def _show(session: Session, model: Model) -> None:
             ("Parameters", f"{int(details.parameter_count):,}" if details else ""),
             ("Precision", _precision(model)),
             ("Context length", str(model.context_length or "")),
+            ("Base model", addon.base_model if addon else ""),
+            ("Rank", str(addon.r or "") if addon else ""),
+            ("Layers", ", ".join(addon.target_modules) if addon else ""),
+            ("Serverless", "yes" if model.supports_serverless else ""),
             ("Public", "yes" if model.public else "no"),
             ("Created", readable_time(model.create_time)),
             ("Updated", readable_time(model.update_time)),
+            *(("Deployed", _place(ref)) for ref in model.deployed_model_refs),
         ]
     )
+
+
+def _place(ref: DeployedModelRef) -> str:
+    marks = [ref.state, *(["default"] if ref.default else []), *(["public"] if ref.public else [])]
+    return f"{ref.name} on {ref.deployment} ({', '.join(marks)})"
 
 
 def _id(name: str) -> str:
@@ -142,7 +159,15 @@ def _precision(model: Model) -> str:
 
 
 COMMANDS = [
-    Command("create", "model", create, ("hearth create model my-model ./checkpoint/",)),
+    Command(
+        "create",
+        "model",
+        create,
+        (
+            "hearth create model my-model ./checkpoint/",
+            "hearth create model my-addon ./checkpoint/ --base-model my-model",
+        ),
+    ),
     Command(
         "get", "model", get, ("hearth get model my-model", "hearth get model accounts/fireworks/models/ember-chat")
     ),

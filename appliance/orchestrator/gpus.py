@@ -48,12 +48,24 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """Whether workers run on a GPU; false for the CPU and for simulated devices."""
 
 
+class DeviceSample(msgspec.Struct, frozen=True, kw_only=True):
+    """How hard a GPU works at this moment; None where its driver does not tell."""
+
+    utilization: float | None = None
+    """Share of the last moments in which some kernel ran, 0 to 1."""
+    power_w: float | None = None
+    temperature_c: float | None = None
+
+
 class Inventory(Protocol):
     @property
     def devices(self) -> list[Device]: ...
 
     async def used_bytes(self, device_id: str) -> dict[int, int]:
         """Device memory by pid, of anyone's processes; raises `unavailable` when the driver does not answer."""
+
+    async def sample(self, device_id: str) -> DeviceSample:
+        """For display; raises `unavailable` when the driver does not answer."""
 
 
 class HostInventory:
@@ -64,6 +76,9 @@ class HostInventory:
 
     async def used_bytes(self, device_id: str) -> dict[int, int]:
         return {}
+
+    async def sample(self, device_id: str) -> DeviceSample:
+        return DeviceSample()
 
 
 class NvmlInventory:
@@ -78,6 +93,9 @@ class NvmlInventory:
 
     async def used_bytes(self, device_id: str) -> dict[int, int]:
         return await self._ask(lambda: self._read_processes(device_id))
+
+    async def sample(self, device_id: str) -> DeviceSample:
+        return await self._ask(lambda: self._read_sample(device_id))
 
     def _describe(self, index: int) -> Device:
         handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
@@ -94,6 +112,25 @@ class NvmlInventory:
         handle = self._nvml.nvmlDeviceGetHandleByUUID(device_id)
         processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
         return {process.pid: process.usedGpuMemory or 0 for process in processes}
+
+    def _read_sample(self, device_id: str) -> DeviceSample:
+        nvml = self._nvml
+        handle = nvml.nvmlDeviceGetHandleByUUID(device_id)
+        utilization = self._read_or_none(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+        milliwatts = self._read_or_none(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
+        celsius = self._read_or_none(lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
+        return DeviceSample(
+            utilization=None if utilization is None else utilization / 100,
+            power_w=None if milliwatts is None else milliwatts / 1000,
+            temperature_c=celsius,
+        )
+
+    def _read_or_none(self, read: Callable[[], float]) -> float | None:
+        """Not every board measures everything."""
+        try:
+            return read()
+        except self._nvml.NVMLError_NotSupported:
+            return None
 
     async def _ask(self, question: Callable[[], T]) -> T:
         """Ask in a thread. A call that hangs is left behind, and no other is sent after it until it returns."""
@@ -115,6 +152,10 @@ def discover_inventory(settings: FleetSettings) -> Inventory:
     if settings.simulated_gpus:
         return HostInventory(_simulate(settings.simulated_gpus))
     return _discover_gpus() or HostInventory([_describe_cpu(settings.cpu_memory_fraction)])
+
+
+def host_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 async def wait_for_memory(
@@ -175,7 +216,10 @@ def _simulate(setting: str) -> list[Device]:
 
 
 def _describe_cpu(memory_fraction: float) -> Device:
-    host_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Device(
-        id="cpu", index=0, accelerator_type=CPU, memory_bytes=int(host_bytes * memory_fraction), is_cuda=False
+        id="cpu",
+        index=0,
+        accelerator_type=CPU,
+        memory_bytes=int(host_memory_bytes() * memory_fraction),
+        is_cuda=False,
     )

@@ -37,6 +37,11 @@ class Vitals(msgspec.Struct):
             self.progressed_at = now
         self.progress = progress
 
+    def note_load_begun(self, now: float) -> None:
+        """Of weights, or of a sleeper's waking."""
+        self.progressed_at = now
+        self.progress = None
+
     def note_loaded(self, now: float) -> None:
         """A load may keep a worker from speaking; from here on silence counts."""
         self.heard_at = self.stepped_at = now
@@ -61,12 +66,18 @@ class CrashRecord:
         self._settings = settings
         self._times: deque[float] = deque()
 
-    def add(self, now: float, jitter: float) -> float | None:
-        """Seconds until the next try, doubled by every crash in the window; None: enough. `jitter` is in [0, 1)."""
-        self._times.append(now)
-        while self._times[0] <= now - self._settings.crash_window_s:
+    def add(self, now: float, jitter: float, idle_service_s: float | None = None) -> float | None:
+        """Seconds until the next try, doubled by every crash in the window; None: enough. `jitter` is in [0, 1).
+
+        `idle_service_s`: how long the worker had served, if it was idle when it ended. After `settled_s` of that its
+        end is somebody's kill, no sign that the next one will end too: it is replaced soon and counts as no crash.
+        """
+        if idle_service_s is None or idle_service_s < self._settings.settled_s:
+            self._times.append(now)
+        while self._times and self._times[0] <= now - self._settings.crash_window_s:
             self._times.popleft()
         if len(self._times) >= self._settings.crashes_max:
             return None
-        pause_s: float = self._settings.backoff_first_s * 2 ** (len(self._times) - 1) * (0.8 + 0.4 * jitter)
+        doublings = max(0, len(self._times) - 1)
+        pause_s: float = self._settings.backoff_first_s * 2**doublings * (0.8 + 0.4 * jitter)
         return min(self._settings.backoff_max_s, pause_s)

@@ -1,16 +1,18 @@
 """What a replica needs and where it goes: pure functions of devices, free bytes and a deployment.
 
-No clock, no log, no await. A refusal says why in numbers, for it becomes the deployment's status.
+No clock, no log, no await. Who makes room for whom is `room.py`; why there is none is said by `explaining.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from appliance.config import GIB, FleetSettings
-from appliance.domain import Deployment, Precision
+from appliance.config import FleetSettings
+from appliance.domain import Deployment, Footprint, Precision, ShapePreset
+from appliance.orchestrator.fleet import Demand
 from appliance.orchestrator.gpus import Device
 from models.info import ModelInfo
-from models.sizing import replica_bytes
+from models.sizing import fixed_bytes, kv_cache_bytes, step_bytes
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 
@@ -21,70 +23,135 @@ _DTYPES: dict[Precision, Dtype] = {
 }
 
 
-class Demand(NamedTuple):
-    """What one replica asks for."""
-
-    num_bytes: int
-    """On each of its devices."""
-    accelerator_type: str | None
-    accelerator_count: int
-
-
 class Placement(NamedTuple):
-    device_ids: list[str]
+    device_ids: tuple[str, ...]
     num_bytes: int
     """To be reserved on each device."""
 
 
-class Unplaceable(NamedTuple):
-    reason: str
+# ---- where
 
 
-def place(devices: Sequence[Device], free_bytes: Mapping[str, int], demand: Demand) -> Placement | Unplaceable:
-    """Fill the device that fits tightest; of equals, the first."""
-    if demand.accelerator_count > 1:
-        return Unplaceable(
-            f"asks for {demand.accelerator_count} accelerators per replica; one is what this version can use"
-        )
-    suitable = [device for device in devices if demand.accelerator_type in (None, device.accelerator_type)]
-    if not suitable:
-        present = ", ".join(sorted({device.accelerator_type for device in devices})) or "nothing"
-        return Unplaceable(f"needs one {demand.accelerator_type}; this box has {present}")
-    roomy = [device for device in suitable if free_bytes[device.id] >= demand.num_bytes]
-    if not roomy:
-        return Unplaceable(_explain(suitable, free_bytes, demand))
-    tightest = min(roomy, key=lambda device: (free_bytes[device.id], device.index))
-    return Placement([tightest.id], demand.num_bytes)
+def place(devices: Sequence[Device], free_bytes: Mapping[str, int], demand: Demand) -> Placement | None:
+    """The devices, all of one type, that fit tightest; for one that takes all that is free, the roomiest."""
+    chosen: list[Device] = []
+    for group in groups_of_a_type(suitable(devices, demand)):
+        roomy = [device for device in group if free_bytes[device.id] >= demand.num_bytes]
+        if len(roomy) < demand.accelerator_count:
+            continue
+        sign = -1 if demand.takes_all_free else 1
+        roomy.sort(key=lambda device: (sign * free_bytes[device.id], device.index))
+        candidates = roomy[: demand.accelerator_count]
+        if not chosen or sign * _total(free_bytes, candidates) < sign * _total(free_bytes, chosen):
+            chosen = candidates
+    if not chosen:
+        return None
+    num_bytes = min(free_bytes[device.id] for device in chosen) if demand.takes_all_free else demand.num_bytes
+    return Placement(tuple(device.id for device in chosen), num_bytes)
 
 
-def place_best(
-    devices: Sequence[Device], free_bytes: Mapping[str, int], demands: Sequence[Demand]
-) -> Placement | Unplaceable:
-    """The first of the demands, best first, that has a place; the refusal is that of the last, the most modest."""
-    results = [place(devices, free_bytes, demand) for demand in demands]
-    return next((result for result in results if isinstance(result, Placement)), results[-1])
+def place_best(devices: Sequence[Device], free_bytes: Mapping[str, int], demands: Iterable[Demand]) -> Placement | None:
+    """The first of the demands, best first, that has a place."""
+    return next((found for demand in demands if (found := place(devices, free_bytes, demand))), None)
+
+
+def suitable(devices: Sequence[Device], demand: Demand) -> list[Device]:
+    return [
+        device
+        for device in devices
+        if demand.accelerator_type in (None, device.accelerator_type)
+        and (not demand.device_ids or device.id in demand.device_ids)
+    ]
+
+
+def find_lack(devices: Sequence[Device], accelerator_type: str | None, accelerator_count: int) -> str:
+    """Why a box with these devices can never serve it, whatever is free; empty when it can."""
+    by_type = Counter(device.accelerator_type for device in devices)
+    largest = max((number for kind, number in by_type.items() if accelerator_type in (None, kind)), default=0)
+    if largest >= accelerator_count:
+        return ""
+    if not largest:
+        count = "one" if accelerator_count == 1 else accelerator_count
+        return f"needs {count} {accelerator_type or 'device'}; this box has {', '.join(sorted(by_type)) or 'nothing'}"
+    what = accelerator_type or "devices of one type"
+    return f"needs {accelerator_count} {what} for each replica; this box has {largest}"
+
+
+def groups_of_a_type(devices: Sequence[Device]) -> Iterator[list[Device]]:
+    for accelerator_type in dict.fromkeys(device.accelerator_type for device in devices):
+        yield [device for device in devices if device.accelerator_type == accelerator_type]
+
+
+def _total(free_bytes: Mapping[str, int], devices: Iterable[Device]) -> int:
+    return sum(free_bytes[device.id] for device in devices)
+
+
+# ---- how much
 
 
 def demands_of(
-    deployment: Deployment, info: ModelInfo, settings: FleetSettings, is_cuda: bool, draft: ModelInfo | None = None
+    deployment: Deployment,
+    info: ModelInfo,
+    settings: FleetSettings,
+    devices: Sequence[Device],
+    *,
+    draft: ModelInfo | None = None,
+    footprint: Footprint | None = None,
 ) -> list[Demand]:
-    """What a replica would like, then what it can live with: KV for half as many requests each time, down to one."""
-    demands = []
-    concurrency = settings.kv_cache_concurrency
-    while concurrency >= 1:
-        num_bytes = replica_bytes(
-            info,
-            dtype_of(deployment, info, is_cuda),
-            max_context_length=context_length_of(deployment, info),
-            concurrency=concurrency,
-            max_batch_tokens=settings.max_batch_tokens,
-            max_num_requests=settings.max_num_requests,
-            is_cuda=is_cuda,
-            draft=draft,
-        )
-        demands.append(Demand(num_bytes, deployment.accelerator_type, deployment.accelerator_count))
-        concurrency //= 2
-    return demands
+    """What a replica would like, then what it can live with: KV for half as many requests each time, down to one.
+
+    A fraction of the device for the KV cache comes before all that, and THROUGHPUT takes whatever is free besides.
+    """
+    count, kind = deployment.accelerator_count, deployment.accelerator_type
+    fixed = fixed_bytes_of(deployment, info, settings, devices, draft=draft, footprint=footprint)
+    one_request = kv_cache_bytes(
+        _models(info, draft),
+        dtype_of(deployment, info, _is_cuda(devices)),
+        max_context_length=context_length_of(deployment, info),
+        concurrency=1,
+        num_devices=count,
+    )
+    is_minimal = deployment.shape_preset is ShapePreset.MINIMAL
+    sizes = [one_request * each for each in _halvings(1 if is_minimal else settings.kv_cache_concurrency)]
+    takes_all = deployment.shape_preset is ShapePreset.THROUGHPUT
+    if deployment.kv_cache_fraction is not None:
+        memory_bytes = min((each.memory_bytes for each in devices if kind in (None, each.accelerator_type)), default=0)
+        asked = min(int(deployment.kv_cache_fraction * memory_bytes), memory_bytes - fixed)
+        # Less than one request of full length would serve nobody who uses the context that is promised.
+        asked, takes_all = max(asked, one_request), False
+        sizes = [asked, *(size for size in sizes if size < asked)]
+    return [Demand(fixed + size, kind, count, takes_all_free=takes_all) for size in sizes]
+
+
+def fixed_bytes_of(
+    deployment: Deployment,
+    info: ModelInfo,
+    settings: FleetSettings,
+    devices: Sequence[Device],
+    *,
+    draft: ModelInfo | None = None,
+    footprint: Footprint | None = None,
+) -> int:
+    """On each of its devices, all that a replica holds beside its KV cache: as measured, else as estimated.
+
+    A measurement is taken before the first full step, so that the estimate of what a step holds comes on top; over
+    several devices it says nothing of each.
+    """
+    is_cuda = _is_cuda(devices)
+    dtype = dtype_of(deployment, info, is_cuda)
+    models, tokens, requests = _models(info, draft), settings.max_batch_tokens, settings.max_num_requests
+    if footprint is not None and deployment.accelerator_count == 1:
+        return footprint.num_bytes - footprint.kv_bytes + step_bytes(models, dtype, tokens, requests)
+    return fixed_bytes(
+        models,
+        dtype,
+        max_batch_tokens=tokens,
+        max_num_requests=requests,
+        is_cuda=is_cuda,
+        num_adapters=settings.addons_max if deployment.enable_addons else 0,
+        max_adapter_rank=settings.addon_rank_max,
+        num_devices=deployment.accelerator_count,
+    )
 
 
 def dtype_of(deployment: Deployment, info: ModelInfo, is_cuda: bool) -> Dtype:
@@ -103,7 +170,15 @@ def context_length_of(deployment: Deployment, info: ModelInfo) -> int:
     return min(deployment.max_context_length, info.max_context_length)
 
 
-def _explain(suitable: Sequence[Device], free_bytes: Mapping[str, int], demand: Demand) -> str:
-    kinds = " or ".join(sorted({device.accelerator_type for device in suitable}))
-    free = ", ".join(f"{device.id} {free_bytes[device.id] / GIB:.1f} GiB" for device in suitable)
-    return f"needs {demand.num_bytes / GIB:.1f} GiB on one {kinds}; free: {free}"
+def _is_cuda(devices: Iterable[Device]) -> bool:
+    return any(device.is_cuda for device in devices)
+
+
+def _models(info: ModelInfo, draft: ModelInfo | None) -> list[ModelInfo]:
+    return [info] if draft is None else [info, draft]
+
+
+def _halvings(count: int) -> Iterator[int]:
+    while count >= 1:
+        yield count
+        count //= 2

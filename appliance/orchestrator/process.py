@@ -16,6 +16,7 @@ import struct
 import sys
 import tempfile
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -102,15 +103,18 @@ def prepare_run_dir(run_dir: Path) -> Path:
     return run_dir
 
 
-def worker_environment(home: Path, device: Device, num_threads: int) -> dict[str, str]:
+def worker_environment(home: Path, devices: Sequence[Device], num_threads: int) -> dict[str, str]:
     """All that a worker inherits: no keys, no proxies, no settings of the daemon."""
     return {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}",
         "PYTHONPATH": str(_SOURCE_ROOT),  # the daemon's own code, whatever the working directory
         "HOME": str(home),
         "LANG": "C.UTF-8",
-        "CUDA_VISIBLE_DEVICES": device.id if device.is_cuda else "",
+        "CUDA_VISIBLE_DEVICES": ",".join(device.id for device in devices if device.is_cuda),
         "OMP_NUM_THREADS": str(num_threads),
+        # Threads that spin while they wait take the cores of those they wait for: on a busy machine a step takes
+        # five to ten times as long.
+        "OMP_WAIT_POLICY": "passive",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
     }
@@ -121,7 +125,8 @@ class LogTail:
 
     def __init__(self, label: str) -> None:
         self.lines: deque[str] = deque(maxlen=LOG_TAIL_LINES)
-        self._label = label
+        self.label = label
+        """Before each line in the daemon's log; a spare worker's changes when it becomes somebody's."""
         self._unfinished = b""
 
     def feed(self, data: bytes) -> None:
@@ -139,7 +144,7 @@ class LogTail:
     def _add(self, line: bytes) -> None:
         text = line[:LOG_LINE_LENGTH_MAX].decode(errors="replace")
         self.lines.append(text)
-        logger.info("%s: %s", self._label, text)
+        logger.info("%s: %s", self.label, text)
 
 
 class WorkerProcess:
@@ -158,7 +163,7 @@ class WorkerProcess:
 
     @classmethod
     async def spawn(
-        cls, command: list[str], run_dir: Path, label: str, device: Device, num_threads: int
+        cls, command: list[str], run_dir: Path, label: str, devices: Sequence[Device], num_threads: int
     ) -> "WorkerProcess":
         """Start `command --socket PATH --parent-pid PID` in a private directory; raises OSError when it cannot be.
 
@@ -177,7 +182,7 @@ class WorkerProcess:
                 stdout=output.write_end,
                 stderr=output.write_end,
                 cwd=home,
-                env=worker_environment(home, device, num_threads),
+                env=worker_environment(home, devices, num_threads),
                 start_new_session=True,
                 close_fds=True,
             )

@@ -1,77 +1,115 @@
-"""One loop that brings the replicas that run to the replicas that are desired: places, starts, stops, tries again.
+"""One loop that brings what runs to what is desired: each look makes facts, plans, carries the plan out, reports.
 
-It alone owns the ledger and the set of replicas; each `Replica` owns its worker. It never writes a deployment's row:
-what it sees goes to the `DeploymentObserver`. One deployment's error never ends the loop.
+It alone owns the ledger, the set of replicas and the claims; each `Replica` owns its worker. What to do is decided in
+`planning.py`. It never writes a deployment's row: what it sees, and whom it must evict, goes to the
+`DeploymentObserver`. One deployment's error never ends the loop.
 """
 
 import asyncio
 import logging
-import os
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from appliance.config import FleetSettings
-from appliance.domain import Deployment, DeploymentState, ModelState, ReplicaRow, ReplicaState
-from appliance.errors import HearthError
-from appliance.names import parse_name
-from appliance.orchestrator.gpus import Inventory, wait_for_memory
+from appliance.domain import Deployment, DeploymentState
+from appliance.orchestrator.actions import Actions
+from appliance.orchestrator.claims import Claim, Claims
+from appliance.orchestrator.fleet import Demand, Explanation, Fleet, FleetPlan, Priority
+from appliance.orchestrator.gpus import Inventory, host_memory_bytes
 from appliance.orchestrator.group import Group, Outlook
 from appliance.orchestrator.group import ReplicaCounts as ReplicaCounts  # what the observer is told
-from appliance.orchestrator.group import ReplicaView as ReplicaView  # what displays ask for
+from appliance.orchestrator.launching import Launcher, ProcessLauncher
 from appliance.orchestrator.ledger import Ledger
-from appliance.orchestrator.placement import (
-    Placement,
-    Unplaceable,
-    context_length_of,
-    demands_of,
-    dtype_of,
-    place_best,
-)
-from appliance.orchestrator.process import ProcessIdentity, end_leftover, exists, prepare_run_dir
-from appliance.orchestrator.replica import Replica, ReplicaPlan
-from appliance.store import deployments, models, replicas
+from appliance.orchestrator.leftovers import end_leftovers
+from appliance.orchestrator.looking import Want, see_fleet
+from appliance.orchestrator.measurements import Measurements
+from appliance.orchestrator.memory_watch import MemoryWatch
+from appliance.orchestrator.planning import plan_fleet
+from appliance.orchestrator.quiet import Quiet
+from appliance.orchestrator.replica import Surroundings
+from appliance.orchestrator.requirements import Blocked, Requirement, Requirements
+from appliance.orchestrator.roster import Roster
+from appliance.orchestrator.spares import Spares
+from appliance.orchestrator.views import DeviceView, HostView, view_device, view_host
+from appliance.orchestrator.views import ReplicaView as ReplicaView  # what displays ask for
+from appliance.orchestrator.weight_cache import WeightCache, recently_used
+from appliance.store import deployments
 from appliance.store.database import Database
-from models.info import ModelInfo
-from runtime.protocol import DraftModel, LlmSettings, Load, Speculation
 
 logger = logging.getLogger(__name__)
 
 BURIAL_S = 15.0
 """At close, beyond draining and stopping: for the memory of dead workers to come back."""
-LOAD_TIME_WEIGHT = 0.3
-"""Of the newest load in the average that clients are told."""
+HOST_SHARE = 4
+"""Unless a setting says otherwise, one part in so many of the host's memory may hold weights."""
 
 
 class DeploymentObserver(Protocol):
-    async def observe(self, deployment: Deployment, observed: ReplicaCounts, message: str) -> None:
-        """Called when counts, message or the deployment's state changed; `message` says what keeps it from serving."""
+    async def observe(
+        self, deployment: Deployment, observed: ReplicaCounts, message: str, termination_message: str
+    ) -> None:
+        """Called when any of these, or the deployment's state, changed.
+
+        `message` says what keeps it from serving, `termination_message` is the last words of a worker that gave up.
+        """
+
+    async def evict(self, deployment: Deployment, to_count: int, reason: str) -> None:
+        """Lower what is desired of it, for somebody else needs the room; its replica is on its way out already."""
 
 
-class Served(NamedTuple):
-    """A model that a worker may load."""
-
-    directory: Path
-    info: ModelInfo
+def steady_clock() -> Callable[[], float]:
+    """Unix time as of now, going on evenly whatever is done to the system's clock."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
 
 
 class Supervisor:
     def __init__(
-        self, settings: FleetSettings, database: Database, inventory: Inventory, models_dir: Path, run_dir: Path
+        self,
+        settings: FleetSettings,
+        database: Database,
+        inventory: Inventory,
+        models_dir: Path,
+        run_dir: Path,
+        *,
+        launcher: Launcher | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        """Tests bring a launcher of workers without processes, and a clock of their own."""
         self.observer: DeploymentObserver | None = None
         """Set by the wiring, before `start`."""
-        self.ledger = Ledger(inventory.devices)
-        """Read by others for display only."""
+        self.ledger = Ledger(inventory.devices, _host_bytes(settings))
+        """Read by others for display only; likewise the spare workers and the weights in memory."""
+        quiet = Quiet()
+        self.spares = Spares(settings, database, inventory, self.ledger, quiet)
+        self.weight_cache = WeightCache(self.ledger, quiet)
+        self.num_looks = 0
+        self.look_s = 0.0
+        """What the last look took."""
         self._settings = settings
         self._database = database
         self._inventory = inventory
         self._models_dir = models_dir
-        self._run_dir = run_dir
-        self._groups: dict[tuple[str, str], Group] = {}
-        self._running: dict[Replica, asyncio.Task[None]] = {}
-        self._load_s: dict[str, float] = {}
-        """By base model."""
+        self._clock = clock or steady_clock()
+        self._launcher = launcher or ProcessLauncher(settings, run_dir, self.spares)
+        around = Surroundings(settings, database, inventory, self._launcher, quiet, self._clock)
+        self._roster = Roster(self.ledger, self.weight_cache, around, self._note_change, self._note_idle)
+        self._claims = Claims(self.ledger, self.notify)
+        self._memory_watch = MemoryWatch(inventory, self.ledger)
+        self._measurements = Measurements(database, self._clock)
+        self._requirements = Requirements(settings, database, self._measurements, inventory.devices, models_dir)
+        self._actions = Actions(
+            settings, inventory.devices, self.ledger, self._roster, self._claims, self.spares, self.weight_cache
+        )
+        self._num_waiting: Counter[tuple[str, str]] = Counter()
+        self._num_commits_seen = -1
+        self._seen: Fleet | None = None
+        """As the last look found it, before anything was done about it."""
+        self._is_somebody_waiting = False
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
@@ -80,23 +118,20 @@ class Supervisor:
 
     async def start(self) -> None:
         """End what an earlier daemon left behind, then begin to look after deployments."""
-        self._run_dir = await asyncio.to_thread(prepare_run_dir, self._run_dir)
-        await self._end_leftovers()
-        self._loop = asyncio.create_task(self._look_after_deployments())
+        await end_leftovers(self._database, self._inventory)
+        await self._launcher.start()
+        await self._measurements.read()
+        self.weight_cache.prefetch(await recently_used(self._database, self._models_dir))
+        self._loop = asyncio.create_task(self._look_after_fleet())
 
     async def close(self, drain_s: float) -> None:
         """Start nothing more; let requests finish for so long; end every worker."""
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait({self._loop})
-        for replica in self._running:
-            replica.stop(drain_s)
-        tasks = list(self._running.values())
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=drain_s + self._settings.stop_timeout_s + BURIAL_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._roster.close(drain_s, drain_s + self._settings.stop_timeout_s + BURIAL_S)
+        await self._launcher.close()
+        await self.weight_cache.close()
 
     def notify(self) -> None:
         """Something changed in the store: look at once."""
@@ -107,255 +142,198 @@ class Supervisor:
         return self._loop is not None and not self._loop.done()
 
     def replicas(self, account_id: str, deployment_id: str) -> list[ReplicaView]:
-        group = self._groups.get((account_id, deployment_id))
+        group = self._roster.groups.get((account_id, deployment_id))
         return group.views() if group is not None else []
 
     def all_replicas(self) -> Iterator[tuple[Deployment, ReplicaView]]:
         """Of every account; for metrics."""
-        for group in self._groups.values():
+        for group in self._roster:
             for view in group.views():
                 yield group.deployment, view
+
+    def all_deployments(self) -> Iterator[tuple[Deployment, list[ReplicaView]]]:
+        """Of every account, those without a replica too; for displays."""
+        for group in self._roster:
+            yield group.deployment, group.views()
+
+    def deployments_of(self, account_id: str) -> list[tuple[Deployment, list[ReplicaView]]]:
+        """Of one account."""
+        return [seen for seen in self.all_deployments() if seen[0].account_id == account_id]
+
+    def explanation(self, account_id: str, deployment_id: str) -> Explanation | None:
+        """Why a deployment waits for room, in numbers, and what could make some; None when it does not."""
+        group = self._roster.groups.get((account_id, deployment_id))
+        if group is None or group.explanation is None or self._seen is None:
+            return None
+        name = group.deployment.name
+        return plan_fleet(self._seen, self._settings, explained=name).waiting.get(name, group.explanation)
+
+    def device_views(self) -> list[DeviceView]:
+        return [view_device(device, self.ledger) for device in self._inventory.devices]
+
+    def host_view(self) -> HostView:
+        return view_host(self.ledger)
+
+    # ---- for leases and jobs
+
+    def claim(self, owner: str, priority: Priority, demand: Demand, may_evict: bool) -> Claim:
+        """Ask for memory under a name that nobody else has in the ledger; the caller releases it in any case."""
+        return self._claims.add(owner, priority, demand, may_evict, self._clock())
 
     # ---- for the router
 
     def outlook(self, deployment: Deployment) -> Outlook:
-        load_s = self._load_s.get(deployment.base_model)
-        group = self._groups.get((deployment.account_id, deployment.id))
+        group = self._roster.groups.get((deployment.account_id, deployment.id))
         if group is None:
-            return Outlook({}, has_failed=False, waiting_reason="", load_s=load_s)
-        return group.outlook(load_s)
+            return Outlook({}, has_failed=False, waiting_reason="", load_s=None)
+        return group.outlook(self._clock())
+
+    @contextmanager
+    def waiting(self, deployment: Deployment) -> Iterator[None]:
+        """Around a request's wait for a replica."""
+        key = (deployment.account_id, deployment.id)
+        self._num_waiting[key] += 1
+        self.notify()
+        try:
+            yield
+        finally:
+            self._num_waiting[key] -= 1
+            if not self._num_waiting[key]:
+                del self._num_waiting[key]
 
     async def wait_for_change(self) -> None:
         """Until some replica changed its state or some deployment its outlook."""
         await self._changed.wait()
 
+    def announce(self) -> None:
+        """Wake everyone in `wait_for_change`: something that requests wait for may have come about."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
     # ---- the loop
 
-    async def _look_after_deployments(self) -> None:
+    async def _look_after_fleet(self) -> None:
         while True:
             self._wake.clear()
             try:
-                await self._bring_about()
+                await self._look()
             except Exception:
-                logger.exception("a look after the deployments failed")
+                logger.exception("a look after the fleet failed")
             try:
                 async with asyncio.timeout(self._settings.supervisor_interval_s):
                     await self._wake.wait()
             except TimeoutError:
                 pass  # it looks this often anyway
 
-    async def _bring_about(self) -> None:
-        """One look: read what is desired, stop what is too much, start what is missing, report."""
-        async with self._database.reader() as db:
-            self._see(await deployments.list_active(db))
-        for group in self._groups.values():
-            self._stop_excess(group)
-        if any(group.missing for group in self._groups.values()):
-            await self._observe_foreign_memory()
-        # The oldest first: a younger deployment takes only what an older one cannot use.
-        for group in sorted(self._groups.values(), key=lambda group: group.deployment.created_at):
-            await self._look_after(group)
-
-    def _see(self, active: list[Deployment]) -> None:
-        rows = {(deployment.account_id, deployment.id): deployment for deployment in active}
-        for key, group in list(self._groups.items()):
-            if key in rows:
-                group.see(rows[key])
-            elif group.replicas:
-                group.lose_row()
-            else:
-                del self._groups[key]
-        for key in rows.keys() - self._groups.keys():
-            self._groups[key] = Group(rows[key])
-
-    async def _look_after(self, group: Group) -> None:
-        try:
-            await self._start_missing(group)
+    async def _look(self) -> None:
+        """Read what is desired, plan, carry it out, report."""
+        began_at = asyncio.get_running_loop().time()
+        await self._learn()
+        await self._read_rows()
+        await self._watch_memory(self._clock())
+        requirements = await self._find_requirements()
+        self._seen = self._see_fleet(requirements)
+        plan = plan_fleet(self._seen, self._settings)
+        self._take_note(plan)
+        await self._actions.carry_out(plan.actions, requirements, self._evict)
+        for group in list(self._roster):
             await self._report(group)
-        except Exception:
-            logger.exception("looking after %s failed", group.deployment.name)
+        self.look_s = asyncio.get_running_loop().time() - began_at
+        self.num_looks += 1
 
-    def _stop_excess(self, group: Group) -> None:
-        for index, replica in list(group.replicas.items()):
-            if index < group.desired:
-                continue
-            if replica.has_given_up:
-                del group.replicas[index]
-            else:
-                replica.stop(self._settings.replica_drain_s)
+    async def _learn(self) -> None:
+        while self._roster.unlearned:
+            await self._measurements.learn(*self._roster.unlearned.pop())
 
-    async def _start_missing(self, group: Group) -> None:
-        waiting_reason = await self._place_missing(group)
-        if waiting_reason != group.waiting_reason:
-            group.waiting_reason = waiting_reason
-            self._announce()
+    async def _read_rows(self) -> None:
+        """Only after a commit: nobody else writes to the store."""
+        num_commits = self._database.num_commits
+        if num_commits != self._num_commits_seen:
+            async with self._database.reader() as db:
+                active = await deployments.list_active(db)
+            self._roster.see(active)
+            self._requirements.forget_others({deployment.name for deployment in active})
+            self._num_commits_seen = num_commits
 
-    async def _place_missing(self, group: Group) -> str:
-        """Start what has a place; returns why the others wait."""
-        if not group.missing:
-            return ""
-        deployment = group.deployment
-        served = await self._find_served(deployment.base_model)
-        if served is None:
-            return f"{deployment.base_model} is not there or not ready"
-        draft = None
-        if deployment.draft_model is not None:
-            draft = await self._find_served(deployment.draft_model)
-            if draft is None:
-                return f"{deployment.draft_model} is not there or not ready"
-        draft_info = None if draft is None else draft.info
-        demands = demands_of(deployment, served.info, self._settings, self._is_cuda, draft_info)
-        for index in group.missing:
-            result = place_best(self._inventory.devices, self.ledger.free(), demands)
-            if isinstance(result, Unplaceable):
-                return result.reason
-            self._start(group, self._plan(deployment, served, draft, index, result))
-        return ""
+    async def _watch_memory(self, now: float) -> None:
+        needs_room = any(group.needs_room for group in self._roster)
+        if needs_room or self._claims.all() or self._memory_watch.is_due(now):
+            own_pids = self._roster.pids() | self.spares.pids()
+            await self._memory_watch.observe_foreign(own_pids, self._claims.leased_bytes, now)
+        await self._memory_watch.recover(now)
 
-    def _start(self, group: Group, plan: ReplicaPlan) -> None:
-        self.ledger.reserve(plan.label, [plan.device.id], plan.reserved_bytes)
-        replica = Replica(
-            plan,
-            settings=self._settings,
-            database=self._database,
-            inventory=self._inventory,
-            run_dir=self._run_dir,
-            on_change=self._note_change,
+    async def _find_requirements(self) -> dict[str, Requirement]:
+        """By deployment, of all that lack a replica at the moment when this returns."""
+        found: dict[str, Requirement | Blocked] = {}
+        while lacking := [group for group in self._roster if group.needs_room and group.deployment.name not in found]:
+            for group in lacking:
+                found[group.deployment.name] = await self._requirements.find(group.deployment)
+        for group in self._roster:
+            requirement = found.get(group.deployment.name)
+            group.blocked_reason = requirement.reason if isinstance(requirement, Blocked) else ""
+            if isinstance(requirement, Requirement):
+                group.footprint = requirement.footprint
+        return {name: requirement for name, requirement in found.items() if isinstance(requirement, Requirement)}
+
+    def _see_fleet(self, requirements: dict[str, Requirement]) -> Fleet:
+        now = self._clock()
+        wants = []
+        for key, group in self._roster.groups.items():
+            group.note_want(now)
+            wants.append(Want(group, requirements.get(group.deployment.name), self._num_waiting.get(key, 0)))
+        return see_fleet(
+            now,
+            self._inventory.devices,
+            self.ledger,
+            wants,
+            self._claims.all(),
+            self._actions.yielding_bytes(),
+            self.weight_cache.held_bytes,
         )
-        group.replicas[plan.index] = replica
-        self._running[replica] = asyncio.create_task(self._keep(group, replica))
 
-    async def _keep(self, group: Group, replica: Replica) -> None:
-        """From its reservation to the release of it, which comes after its last worker is gone."""
-        try:
-            await replica.run()
-        except Exception:
-            logger.exception("%s failed", replica.plan.label)
-            replica.give_up("an internal error; the log has it")
-        finally:
-            self.ledger.release(replica.plan.label)
-            del self._running[replica]
-            if not replica.has_given_up:
-                group.replicas.pop(replica.plan.index, None)
-            self._announce()
-            self.notify()
+    def _take_note(self, plan: FleetPlan) -> None:
+        """Of why some wait."""
+        self._is_somebody_waiting = bool(plan.waiting)
+        for claim in self._claims.all():
+            claim.explanation = plan.waiting.get(claim.owner)
+        has_changed = False
+        for group in self._roster:
+            explanation = plan.waiting.get(group.deployment.name)
+            has_changed = has_changed or explanation != group.explanation
+            group.explanation = explanation
+        if has_changed:
+            self.announce()
+
+    async def _evict(self, deployment: Deployment, to_count: int, reason: str) -> None:
+        if self.observer is not None:
+            await self.observer.evict(deployment, to_count, reason)
 
     async def _report(self, group: Group) -> None:
         deployment = group.deployment
         if self.observer is None or (deployment.state is DeploymentState.DELETING and group.replicas):
             return
         counts, message = group.counts(), group.message()
-        if group.reported != (deployment.state, counts, message):
-            await self.observer.observe(deployment, counts, message)
+        if group.reported == (deployment.state, counts, message):
+            return
+        try:
+            await self.observer.observe(deployment, counts, message, group.termination_message())
+        except Exception:
+            logger.exception("reporting on %s failed", deployment.name)
+        else:
             group.reported = (deployment.state, counts, message)
 
-    def _note_change(self, replica: Replica) -> None:
-        if replica.state is ReplicaState.READY and replica.load_s is not None:
-            self._learn_load_time(replica)
-        self._announce()
+    def _note_change(self) -> None:
+        self.announce()
         self.notify()
 
-    def _announce(self) -> None:
-        """Wake everyone in `wait_for_change`."""
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    # ---- facts
-
-    @property
-    def _is_cuda(self) -> bool:
-        return any(device.is_cuda for device in self._inventory.devices)
-
-    async def _find_served(self, model_name: str) -> Served | None:
-        name = parse_name(model_name, "models", "model")
-        async with self._database.reader() as db:
-            model = await models.get(db, name.account_id, name.resource_id)
-        if model is None or model.info is None or model.state is not ModelState.READY:
-            return None
-        return Served(self._models_dir / model.directory, model.info)
-
-    def _plan(
-        self, deployment: Deployment, served: Served, draft: Served | None, index: int, placement: Placement
-    ) -> ReplicaPlan:
-        info = served.info
-        devices = self._inventory.devices
-        device = next(device for device in devices if device.id in placement.device_ids)
-        settings = LlmSettings(
-            device="cuda:0" if device.is_cuda else "cpu",  # a worker sees no device but its own
-            dtype=dtype_of(deployment, info, device.is_cuda),
-            memory_budget_bytes=placement.num_bytes,
-            max_context_length=context_length_of(deployment, info),
-            max_num_requests=self._settings.max_num_requests,
-            max_batch_tokens=self._settings.max_batch_tokens,
-            block_size=self._settings.block_size,
-            enable_prefix_cache=self._settings.enable_prefix_cache,
-            num_threads=max(1, len(os.sched_getaffinity(0)) // len(devices)),
-            speculation=_speculation(deployment, draft),
-        )
-        return ReplicaPlan(
-            account_id=deployment.account_id,
-            deployment_id=deployment.id,
-            deployment_name=deployment.name,
-            index=index,
-            device=device,
-            reserved_bytes=placement.num_bytes,
-            load=Load(
-                kind="llm",
-                model_dir=str(served.directory),
-                file_sha256=info.file_sha256,
-                settings=settings,
-            ),
-        )
-
-    async def _observe_foreign_memory(self) -> None:
-        """Tell the ledger what others hold. A device that cannot be asked counts as full."""
-        own_pids = {replica.worker.pid for replica in self._running if replica.worker is not None}
-        for device in self._inventory.devices:
-            try:
-                used_bytes = await self._inventory.used_bytes(device.id)
-            except HearthError as error:
-                logger.warning("%s takes no new replica: %s", device.id, error.message)
-                self.ledger.observe_foreign(device.id, device.memory_bytes)
-            else:
-                # In a container NVML may give pids of the host, ours among them under names that we cannot know.
-                foreign = sum(held for pid, held in used_bytes.items() if pid not in own_pids and exists(pid))
-                self.ledger.observe_foreign(device.id, foreign)
-
-    def _learn_load_time(self, replica: Replica) -> None:
-        assert replica.load_s is not None
-        group = self._groups.get((replica.plan.account_id, replica.plan.deployment_id))
-        if group is not None:
-            model = group.deployment.base_model
-            known_s = self._load_s.get(model, replica.load_s)
-            self._load_s[model] = known_s + LOAD_TIME_WEIGHT * (replica.load_s - known_s)
-
-    # ---- after a crash of the daemon
-
-    async def _end_leftovers(self) -> None:
-        """Workers that outlived an earlier daemon die before their memory is promised to anyone."""
-        async with self._database.reader() as db:
-            rows = await replicas.list_all(db)
-        for row in rows:
-            await self._end_leftover(row)
-
-    async def _end_leftover(self, row: ReplicaRow) -> None:
-        if not await end_leftover(ProcessIdentity(row.pid, row.pid_started_ticks, row.boot_id)):
-            # Its row stays for the next start; the memory that it holds counts as that of others.
-            logger.error("worker %d, which an earlier daemon left behind, cannot be ended", row.pid)
-            return
-        for device in self._inventory.devices:
-            if device.id in row.device_ids:
-                await wait_for_memory(self._inventory, device.id, row.pid)
-        async with self._database.transaction() as tx:
-            await replicas.delete(tx, row.account_id, row.deployment_id, row.index)
+    def _note_idle(self) -> None:
+        """A replica's last request has ended: somebody may have waited for that."""
+        if self._is_somebody_waiting:
+            self.notify()
 
 
-def _speculation(deployment: Deployment, draft: Served | None) -> Speculation:
-    draft_model = None
-    if draft is not None:
-        draft_model = DraftModel(model_dir=str(draft.directory), file_sha256=draft.info.file_sha256)
-    return Speculation(
-        num_draft_tokens=deployment.draft_token_count or 0,
-        ngram_length=deployment.ngram_speculation_length or 0,
-        draft_model=draft_model,
-    )
+def _host_bytes(settings: FleetSettings) -> int:
+    """What may be kept in host memory for weights."""
+    if settings.host_cache_bytes is not None:
+        return settings.host_cache_bytes
+    return host_memory_bytes() // HOST_SHARE

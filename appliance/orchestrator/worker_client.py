@@ -15,20 +15,29 @@ from runtime.protocol import (
     FRAME_HEADER,
     PROTOCOL_VERSION,
     Abort,
+    AdapterFailed,
+    AdapterLoaded,
+    Asleep,
+    Awake,
     Delta,
     Failed,
     FromWorker,
     Heartbeat,
     Hello,
     Load,
+    LoadAdapter,
     Loaded,
     LoadFailed,
     LoadProgress,
     Outputs,
+    Prepared,
     ProtocolError,
     Shutdown,
+    Sleep,
     Submit,
     ToWorker,
+    UnloadAdapter,
+    Wake,
     decode_from_worker,
     encode_frame,
     frame_length,
@@ -37,6 +46,10 @@ from runtime.protocol import (
 ABORTED_REMEMBERED_MAX = 16384
 """Outputs of an aborted request may still be under way; more aborts than this cannot be before them."""
 DISCONNECTED = "the worker closed its connection"
+WORKER_LOST = "WORKER_LOST"
+"""Reason of what a request gets whose worker crashed or was ended because it hung."""
+WORKER_STOPPED = "WORKER_STOPPED"
+"""Likewise when it was stopped on purpose before it had finished."""
 
 T = TypeVar("T")
 
@@ -45,6 +58,15 @@ class LoadRefused(Exception):
     """The worker cannot become what it was asked to; it ends."""
 
     def __init__(self, failure: LoadFailed) -> None:
+        super().__init__(failure.message)
+        self.code = failure.code
+        self.message = failure.message
+
+
+class AdapterRefused(Exception):
+    """The worker serves on, without this LoRA addon."""
+
+    def __init__(self, failure: AdapterFailed) -> None:
         super().__init__(failure.message)
         self.code = failure.code
         self.message = failure.message
@@ -61,9 +83,19 @@ class WorkerClient:
         loop = asyncio.get_running_loop()
         self.pid = pid
         self.lost: asyncio.Future[str] = loop.create_future()
+        self.num_lost = 0
+        """Requests that were in flight when it was lost."""
         self.vitals = Vitals.of_newborn(loop.time())
         self._hello: asyncio.Future[None] = loop.create_future()
+        self.prepared: asyncio.Future[Prepared] = loop.create_future()
+        """Of a spare worker: when its libraries are imported. Never set when the worker is lost before."""
         self._loaded: asyncio.Future[Loaded | LoadFailed] = loop.create_future()
+        self._asleep: asyncio.Future[Asleep] | None = None
+        """Made when an answer to Sleep is owed; likewise for Wake."""
+        self._awake: asyncio.Future[Awake] | None = None
+        self._adapters: dict[str, asyncio.Future[AdapterLoaded | AdapterFailed]] = {}
+        """By adapter: those whose LoadAdapter is not answered yet."""
+        self._is_asked_to_end = False
         self._reader = reader
         self._writer = writer
         self._submitting = asyncio.Lock()
@@ -82,12 +114,44 @@ class WorkerClient:
 
     async def load(self, load: Load) -> Loaded:
         """Raises LoadRefused or WorkerLost."""
-        self.vitals.progressed_at = asyncio.get_running_loop().time()
+        self.vitals.note_load_begun(asyncio.get_running_loop().time())
         self._write(load)
         answer = await self._answer(self._loaded)
         if isinstance(answer, LoadFailed):
             raise LoadRefused(answer)
         return answer
+
+    async def sleep(self) -> int:
+        """Let it give its devices' memory back; returns the bytes of host memory that it keeps. Raises WorkerLost.
+
+        Only while no request is there.
+        """
+        self.vitals.note_load_begun(asyncio.get_running_loop().time())
+        asleep: asyncio.Future[Asleep] = asyncio.get_running_loop().create_future()
+        self._asleep = asleep
+        self._write(Sleep())
+        return (await self._answer(asleep)).host_bytes
+
+    async def wake(self) -> dict[str, float]:
+        """Let it take its devices' memory again; returns the duration of each stage. Raises WorkerLost."""
+        self.vitals.note_load_begun(asyncio.get_running_loop().time())
+        awake: asyncio.Future[Awake] = asyncio.get_running_loop().create_future()
+        self._awake = awake
+        self._write(Wake())
+        return (await self._answer(awake)).load_ms
+
+    async def load_adapter(self, load: LoadAdapter) -> None:
+        """Raises AdapterRefused or WorkerLost. One that is loading is not asked for again."""
+        assert load.adapter not in self._adapters, f"{load.adapter} is being loaded already"
+        answered = self._adapters[load.adapter] = asyncio.get_running_loop().create_future()
+        self._write(load)
+        answer = await self._answer(answered)
+        if isinstance(answer, AdapterFailed):
+            raise AdapterRefused(answer)
+
+    def unload_adapter(self, adapter: str) -> None:
+        """Requests that name it finish; later ones are refused."""
+        self._write(UnloadAdapter(adapter=adapter))
 
     async def generate(self, submit: Submit) -> AsyncGenerator[list[Delta], None]:
         """What the worker makes of it, in pieces, until its last choice has finished.
@@ -108,7 +172,8 @@ class WorkerClient:
             self._close_inbox(submit.request_id, inbox)
 
     def shut_down(self) -> None:
-        """Ask the worker to exit now."""
+        """Ask the worker to exit now. Requests that it still has end with WORKER_STOPPED: it did not crash."""
+        self._is_asked_to_end = True
         self._write(Shutdown())
 
     async def close(self, reason: str) -> None:
@@ -138,7 +203,7 @@ class WorkerClient:
     def _open_inbox(self, submit: Submit) -> Inbox:
         assert submit.request_id not in self._inboxes, f"request {submit.request_id} is in flight already"
         if self.lost.done():
-            raise _worker_lost()
+            raise self._ended()
         inbox = self._inboxes[submit.request_id] = Inbox(submit.num_choices)
         return inbox
 
@@ -189,9 +254,20 @@ class WorkerClient:
                 if (protocol, pid) != (PROTOCOL_VERSION, self.pid):
                     raise ProtocolError(f"protocol {protocol} of pid {pid}, not {PROTOCOL_VERSION} of {self.pid}")
                 _settle(self._hello, None)
+            case Prepared():
+                self.vitals.progressed_at = now
+                _settle(self.prepared, message)
             case Loaded() | LoadFailed():
                 self.vitals.note_loaded(now)
                 _settle(self._loaded, message)
+            case AdapterLoaded(adapter=adapter) | AdapterFailed(adapter=adapter):
+                _settle(self._adapters.pop(adapter, None), message)
+            case Asleep():
+                self.vitals.note_loaded(now)
+                _settle(self._asleep, message)
+            case Awake():
+                self.vitals.note_loaded(now)
+                _settle(self._awake, message)
             case _:
                 assert_never(message)
 
@@ -222,10 +298,18 @@ class WorkerClient:
             return
         self.lost.set_result(reason)
         self._writer.transport.abort()
+        self.num_lost = len(self._inboxes)
         for inbox in self._inboxes.values():
-            inbox.fail(_worker_lost())
+            inbox.fail(self._ended())
         self._inboxes.clear()
         self._aborted.clear()
+
+    def _ended(self) -> HearthError:
+        if self._is_asked_to_end:
+            return HearthError(
+                Code.UNAVAILABLE, "the worker that served this request was stopped", reason=WORKER_STOPPED
+            )
+        return HearthError(Code.UNAVAILABLE, "the worker that served this request ended", reason=WORKER_LOST)
 
 
 def _encode_submit(submit: Submit) -> bytes:
@@ -235,11 +319,7 @@ def _encode_submit(submit: Submit) -> bytes:
         raise HearthError(Code.TOO_LARGE, "the request is too large for a worker") from error
 
 
-def _settle(future: "asyncio.Future[T]", value: T) -> None:
-    if future.done():
-        raise ProtocolError("an answer that was given before")
+def _settle(future: "asyncio.Future[T] | None", value: T) -> None:
+    if future is None or future.done():
+        raise ProtocolError("an answer that nobody waits for")
     future.set_result(value)
-
-
-def _worker_lost() -> HearthError:
-    return HearthError(Code.UNAVAILABLE, "the worker that served this request ended", reason="WORKER_LOST")

@@ -17,8 +17,11 @@ import httpx
 import msgspec
 
 from appliance.sdk.chat import Chat
+from appliance.sdk.deployed_models import DeployedModels
+from appliance.sdk.deployments import Deployments
 from appliance.sdk.errors import NoAnswer, error_from_answer
-from appliance.sdk.resources import Accounts, ApiKeys, Deployments, Models
+from appliance.sdk.fleet import Node
+from appliance.sdk.resources import Accounts, ApiKeys, Models
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 600.0
@@ -46,6 +49,8 @@ class Client:
         self.api_keys = ApiKeys(self)
         self.models = Models(self)
         self.deployments = Deployments(self)
+        self.deployed_models = DeployedModels(self)
+        self.node = Node(self)
         self.chat = Chat(self)
 
     def __enter__(self) -> Self:

@@ -70,6 +70,20 @@ class BaseModelDetails(Resource, frozen=True, kw_only=True):
     default_precision: str = ""
 
 
+class PeftDetails(Resource, frozen=True, kw_only=True):
+    base_model: str = ""
+    r: int = 0
+    target_modules: list[str] = []
+
+
+class DeployedModelRef(Resource, frozen=True, kw_only=True):
+    name: str
+    deployment: str = ""
+    state: str = ""
+    default: bool = False
+    public: bool = False
+
+
 class Model(Resource, frozen=True, kw_only=True):
     name: str
     display_name: str = ""
@@ -80,49 +94,17 @@ class Model(Resource, frozen=True, kw_only=True):
     public: bool = False
     context_length: int = 0
     base_model_details: BaseModelDetails | None = None
+    peft_details: PeftDetails | None = None
+    """Of a LoRA addon."""
+    supports_serverless: bool = False
+    deployed_model_refs: list[DeployedModelRef] = []
+    """In the answer to `get` alone."""
     create_time: str | None = None
     update_time: str | None = None
-
-
-class ReplicaStats(Resource, frozen=True, kw_only=True):
-    pending_scheduling_replica_count: int = 0
-    downloading_model_replica_count: int = 0
-    initializing_replica_count: int = 0
-    ready_replica_count: int = 0
-
-
-class Deployment(Resource, frozen=True, kw_only=True):
-    name: str
-    display_name: str = ""
-    description: str = ""
-    base_model: str
-    state: str = ""
-    status: Status = Status()
-    min_replica_count: int = 0
-    max_replica_count: int = 0
-    desired_replica_count: int = 0
-    replica_count: int = 0
-    replica_stats: ReplicaStats = ReplicaStats()
-    accelerator_type: str = ""
-    accelerator_count: int = 0
-    precision: str = ""
-    max_context_length: int = 0
-    draft_model: str = ""
-    draft_token_count: int = 0
-    ngram_speculation_length: int = 0
-    create_time: str | None = None
-    update_time: str | None = None
-    delete_time: str | None = None
-    purge_time: str | None = None
 
 
 class ModelPage(Resource, frozen=True, kw_only=True):
     models: list[Model]
-    next_page_token: str = ""
-
-
-class DeploymentPage(Resource, frozen=True, kw_only=True):
-    deployments: list[Deployment]
     next_page_token: str = ""
 
 
@@ -148,24 +130,33 @@ class Models:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def create(self, model_id: str, *, display_name: str = "", description: str = "", public: bool = False) -> Model:
-        """A model in state UPLOADING, waiting for the files of a Hugging Face folder."""
-        properties = {
-            "kind": "HF_BASE_MODEL",
-            "baseModelDetails": {"checkpointFormat": "HUGGINGFACE"},
-            "displayName": display_name,
-            "description": description,
-            "public": public,
-        }
+    def create(
+        self,
+        model_id: str,
+        *,
+        base_model: str | None = None,
+        display_name: str = "",
+        description: str = "",
+        public: bool = False,
+    ) -> Model:
+        """A model in state UPLOADING, waiting for the files of a Hugging Face folder.
+
+        With a `base_model` it is a LoRA addon of that, and the folder is as peft saves it.
+        """
+        properties: dict[str, object] = {"displayName": display_name, "description": description, "public": public}
+        if base_model is None:
+            properties |= {"kind": "HF_BASE_MODEL", "baseModelDetails": {"checkpointFormat": "HUGGINGFACE"}}
+        else:
+            properties |= {"kind": "HF_PEFT_ADDON", "peftDetails": {"baseModel": base_model}}
         body = {"modelId": model_id, "model": properties}
-        return self._transport.call("POST", _collection_path(self._transport, "models"), Model, body=body)
+        return self._transport.call("POST", collection_path(self._transport, "models"), Model, body=body)
 
     def get(self, model: str) -> Model:
         return self._transport.call("GET", self._path(model), Model)
 
     def list(self) -> Iterator[Model]:
-        path = _collection_path(self._transport, "models")
-        for page in _pages(self._transport, path, ModelPage):
+        path = collection_path(self._transport, "models")
+        for page in pages(self._transport, path, ModelPage):
             yield from page.models
 
     def delete(self, model: str) -> None:
@@ -187,52 +178,7 @@ class Models:
         return self._transport.call("GET", f"{path}:validateUpload", UploadChecks).warnings
 
     def _path(self, model: str) -> str:
-        return _resource_path(self._transport, "models", model)
-
-
-class Deployments:
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def create(
-        self,
-        base_model: str,
-        *,
-        deployment_id: str | None = None,
-        validate_only: bool = False,
-        disable_auto_deploy: bool = False,
-        disable_speculative_decoding: bool = False,
-        **fields: object,
-    ) -> Deployment:
-        """`fields` are those of `Deployment`, in this language's spelling; None leaves one to the server."""
-        query = {
-            "deploymentId": deployment_id,
-            "validateOnly": validate_only,
-            "disableAutoDeploy": disable_auto_deploy,
-            "disableSpeculativeDecoding": disable_speculative_decoding,
-        }
-        body = {"baseModel": base_model} | {_camel(name): value for name, value in fields.items() if value is not None}
-        path = _collection_path(self._transport, "deployments")
-        return self._transport.call("POST", path, Deployment, query, body)
-
-    def get(self, deployment: str) -> Deployment:
-        return self._transport.call("GET", self._path(deployment), Deployment)
-
-    def list(self, *, show_deleted: bool = False) -> Iterator[Deployment]:
-        path = _collection_path(self._transport, "deployments")
-        for page in _pages(self._transport, path, DeploymentPage, {"showDeleted": show_deleted}):
-            yield from page.deployments
-
-    def scale(self, deployment: str, replica_count: int) -> None:
-        body = {"replicaCount": replica_count}
-        self._transport.call("PATCH", f"{self._path(deployment)}:scale", Empty, body=body)
-
-    def delete(self, deployment: str, *, hard: bool = False, ignore_checks: bool = False) -> None:
-        query = {"hard": hard, "ignoreChecks": ignore_checks}
-        self._transport.call("DELETE", self._path(deployment), Empty, query)
-
-    def _path(self, deployment: str) -> str:
-        return _resource_path(self._transport, "deployments", deployment)
+        return resource_path(self._transport, "models", model)
 
 
 class ApiKeys:
@@ -246,7 +192,7 @@ class ApiKeys:
         return self._transport.call("POST", self._path(user_id), ApiKey, body={"apiKey": properties})
 
     def list(self, *, user_id: str | None = None) -> Iterator[ApiKey]:
-        for page in _pages(self._transport, self._path(user_id), ApiKeyPage):
+        for page in pages(self._transport, self._path(user_id), ApiKeyPage):
             yield from page.api_keys
 
     def delete(self, key_id: str, *, user_id: str | None = None) -> None:
@@ -254,8 +200,8 @@ class ApiKeys:
 
     def _path(self, user_id: str | None) -> str:
         if user_id is None:
-            return _collection_path(self._transport, "apiKeys")
-        return f"{_collection_path(self._transport, 'users')}/{quote(user_id, safe='')}/apiKeys"
+            return collection_path(self._transport, "apiKeys")
+        return f"{collection_path(self._transport, 'users')}/{quote(user_id, safe='')}/apiKeys"
 
 
 class Accounts:
@@ -266,7 +212,7 @@ class Accounts:
         return self._transport.call("GET", _account_path(account_id), Account)
 
     def list(self) -> Iterator[Account]:
-        for page in _pages(self._transport, "/v1/accounts", AccountPage):
+        for page in pages(self._transport, "/v1/accounts", AccountPage):
             yield from page.accounts
 
 
@@ -278,7 +224,7 @@ class _Page(Protocol):
 PageT = TypeVar("PageT", bound=_Page)
 
 
-def _pages(transport: Transport, path: str, kind: type[PageT], query: Mapping[str, object] = {}) -> Iterator[PageT]:
+def pages(transport: Transport, path: str, kind: type[PageT], query: Mapping[str, object] = {}) -> Iterator[PageT]:
     token = ""
     while True:
         page = transport.call("GET", path, kind, {**query, "pageSize": PAGE_SIZE, "pageToken": token})
@@ -292,17 +238,17 @@ def _account_path(account_id: str) -> str:
     return f"/v1/accounts/{quote(account_id, safe='')}"
 
 
-def _collection_path(transport: Transport, collection: str) -> str:
+def collection_path(transport: Transport, collection: str) -> str:
     return f"{_account_path(transport.account_id)}/{collection}"
 
 
-def _resource_path(transport: Transport, collection: str, resource: str) -> str:
+def resource_path(transport: Transport, collection: str, resource: str) -> str:
     match resource.split("/"):
         case ["accounts", account_id, found, resource_id] if found == collection:
             return f"{_account_path(account_id)}/{collection}/{quote(resource_id, safe='')}"
-    return f"{_collection_path(transport, collection)}/{quote(resource, safe='')}"
+    return f"{collection_path(transport, collection)}/{quote(resource, safe='')}"
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
     head, *tail = name.split("_")
     return head + "".join(word.capitalize() for word in tail)

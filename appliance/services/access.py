@@ -39,6 +39,11 @@ def can_change(principal: Principal, account_id: str, created_by: str, settings:
             return False
 
 
+def can_look_inside(principal: Principal, account_id: str, settings: IdentitySettings) -> bool:
+    """Logs, replicas and reasons of what is in sight: not for other accounts that use the library's."""
+    return principal.account_id == account_id or can_change(principal, account_id, "", settings)
+
+
 def require_change(
     principal: Principal, account_id: str, what: str, settings: IdentitySettings, created_by: str | None = None
 ) -> None:

@@ -1,7 +1,4 @@
-"""The model that comes with the daemon: into the library at start, with a deployment that wakes on its first request.
-
-What an operator did to it since stays: a deleted deployment is not made again for as long as the model is there.
-"""
+"""The model that comes with the daemon: into the library at start, serverless, so that its first request deploys it."""
 
 import asyncio
 import shutil
@@ -10,10 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from appliance.domain import Deployment, DeploymentState, Model, ModelState
+from appliance.domain import Model, ModelState
 from appliance.names import generate_id
-from appliance.services.deployed_models import deploy
-from appliance.store import deployments, models
+from appliance.store import models
 from appliance.store.database import Database, Transaction
 from appliance.store.durable_files import copy_synced, move_into_place, sync_directory
 from models.info import ModelInfo
@@ -22,7 +18,6 @@ from models.inspection import inspect_model
 
 class BuiltinModel(NamedTuple):
     id: str
-    """Of the model and of its deployment."""
     directory: Path
     display_name: str
 
@@ -41,13 +36,14 @@ async def install_builtin_model(
         if present is None:
             await _insert(tx, account_id, builtin, directory, info)
         else:
-            await models.update(tx, msgspec.structs.replace(present, directory=directory, info=info, updated_at=tx.now))
+            changes = {"directory": directory, "info": info, "is_serverless": True}
+            await models.update(tx, msgspec.structs.replace(present, updated_at=tx.now, **changes))
     if present is not None:
         await asyncio.to_thread(shutil.rmtree, models_dir / present.directory, ignore_errors=True)
 
 
 def _is_whole(present: Model, info: ModelInfo, models_dir: Path) -> bool:
-    return present.info == info and (models_dir / present.directory).exists()
+    return present.info == info and present.is_serverless and (models_dir / present.directory).exists()
 
 
 def _copy(source: Path, info: ModelInfo, part: Path, target: Path) -> None:
@@ -66,23 +62,10 @@ async def _insert(tx: Transaction, account_id: str, builtin: BuiltinModel, direc
         description="Comes with hearth",
         state=ModelState.READY,
         is_public=True,
+        is_serverless=True,
         directory=directory,
         info=info,
         created_at=tx.now,
         updated_at=tx.now,
     )
     await models.insert(tx, model)
-    if await deployments.get(tx.connection, account_id, builtin.id) is not None:
-        return
-    deployment = Deployment(
-        account_id=account_id,
-        id=builtin.id,
-        display_name=builtin.display_name,
-        base_model=model.name,
-        state=DeploymentState.CREATING,
-        desired_replica_count=0,
-        created_at=tx.now,
-        updated_at=tx.now,
-    )
-    await deployments.insert(tx, deployment)
-    await deploy(tx, deployment)

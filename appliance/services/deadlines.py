@@ -28,5 +28,5 @@ async def until_deadline(stream: AsyncGenerator[T, None], seconds: float) -> Asy
                 if not scope.expired():
                     raise
                 message = f"the request was not finished within {seconds:g} s, the limit of this server"
-                raise HearthError(Code.TIMEOUT, message) from None
+                raise HearthError(Code.TIMEOUT, message, reason="DEADLINE_EXCEEDED") from None
             yield item

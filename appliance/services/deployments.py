@@ -1,65 +1,67 @@
 """Deployments: what is desired of them, which state they are in, and which one the `model` field of a request means.
 
-The only writer of a deployment's state and of deployed models. Starts and stops nothing: it changes the desired
-state, tells the supervisor to look, and takes in what the supervisor observed.
+The only writer of a deployment's state. Starts and stops nothing: it changes the desired state, tells the supervisor
+to look, and takes in what the supervisor observed.
 """
 
 import builtins
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
-from appliance.config import IdentitySettings
-from appliance.domain import Deployment, DeploymentState, Model, Principal
+from appliance.config import Config
+from appliance.domain import Deployment, DeploymentState, Principal, ScalingDecision
 from appliance.errors import Code, HearthError
 from appliance.names import ResourceName, generate_id, validate_id
-from appliance.orchestrator.supervisor import ReplicaCounts
+from appliance.orchestrator.gpus import Device
+from appliance.orchestrator.group import ReplicaCounts
 from appliance.services.access import not_found, require_account, require_change
-from appliance.services.deployed_models import deploy, finish_deploying, undeploy
-from appliance.services.deployment_spec import DeploymentSpec as DeploymentSpec  # what `create` takes
-from appliance.services.deployment_spec import check_draft_model, check_model, check_spec, new_deployment
-from appliance.services.model_field import parse_model
-from appliance.services.targets import LEAVING, find_deployment, find_model, find_target
+from appliance.services.deployment_models import models_of_change, models_of_new
+from appliance.services.deployment_sightings import note_sighting
+from appliance.services.deployment_spec import DeploymentSpec as DeploymentSpec  # what `create` and `update` take
+from appliance.services.deployment_spec import (
+    check_expiry,
+    check_revision,
+    check_spec,
+    new_deployment,
+    revised_deployment,
+    revised_spec,
+    spec_of,
+)
+from appliance.services.deployment_state import (
+    needs_new_workers,
+    next_state,
+    replica_count_after_change,
+    state_after_change,
+)
+from appliance.services.desired_replicas import desire
+from appliance.services.retirement import bring_back, forget_purged, retire
+from appliance.services.serverless import deploy_for_request
+from appliance.services.serving import deploy, require_no_addons_on, require_no_default_on
+from appliance.services.targets import LEAVING, find_deployment, find_target
 from appliance.services.targets import Target as Target  # what `resolve` gives
-from appliance.store import deployed_models, deployments
-from appliance.store.database import Connection, Database, Transaction
+from appliance.store import deployments, scaling_decisions
+from appliance.store.database import Database, Transaction
 
 
 class Box(NamedTuple):
     """What deployments must know of the machine."""
 
-    accelerator_types: Collection[str]
-    replica_count_max: int
-    """Of one deployment."""
+    devices: Sequence[Device]
     notify: Callable[[], None]
     """Tells the supervisor to look at the store now."""
     num_in_flight: Callable[[str, str], int]
     """Requests that a deployment (account id, id) is answering at this moment."""
 
 
-def next_state(current: DeploymentState, observed: ReplicaCounts) -> DeploymentState:
-    """The table of transitions that observation brings; DELETING begins with `Deployments.delete` alone."""
-    match current:
-        case DeploymentState.DELETED:
-            return DeploymentState.DELETED
-        case DeploymentState.DELETING:
-            return DeploymentState.DELETING if any(observed) else DeploymentState.DELETED
-        case DeploymentState.CREATING | DeploymentState.READY | DeploymentState.FAILED:
-            if observed.ready or not observed.wanted:
-                return DeploymentState.READY
-            if observed.failed == observed.wanted:
-                return DeploymentState.FAILED
-            # Without a ready replica: READY stays, it wakes or recovers; FAILED tries anew, like a new one.
-            return DeploymentState.READY if current is DeploymentState.READY else DeploymentState.CREATING
-
-
 class Deployments:
-    def __init__(self, database: Database, settings: IdentitySettings, box: Box, purge_s: float) -> None:
+    def __init__(self, database: Database, config: Config, box: Box) -> None:
         self._database = database
-        self._settings = settings
+        self._settings = config.identity
+        self._fleet = config.fleet
+        self._purge_s = config.deployment_purge_s
         self._box = box
-        self._purge_s = purge_s
 
     async def create(
         self,
@@ -76,16 +78,20 @@ class Deployments:
         deployment_id = generate_id() if deployment_id is None else validate_id(deployment_id, "deploymentId")
         name = ResourceName(account_id, "deployments", deployment_id)
         require_change(principal, account_id, str(name), self._settings)
-        check_spec(spec, self._box.accelerator_types, self._box.replica_count_max)
+        check_spec(spec, self._box.devices, self._fleet)
         async with self._database.transaction() as tx:
+            check_expiry(spec.expires_at, tx.now)
             _require_free(await deployments.get(tx.connection, account_id, deployment_id))
-            model = await self._find_model(tx.connection, principal, spec.base_model, "baseModel")
-            check_model(spec, model)
-            draft = None
-            if spec.draft_model is not None:
-                draft = await self._find_model(tx.connection, principal, spec.draft_model, "draftModel")
-                check_draft_model(spec, model, draft)
-            deployment = new_deployment(name, spec, model, principal.user_id, tx.now, draft)
+            named = await models_of_new(tx.connection, principal, spec, self._settings)
+            deployment = new_deployment(
+                name,
+                spec,
+                named.base,
+                named.draft,
+                created_by=principal.user_id,
+                library_account_id=self._settings.library_account_id,
+                now=tx.now,
+            )
             if validate_only:
                 return deployment
             await deployments.insert(tx, deployment)
@@ -108,13 +114,55 @@ class Deployments:
         async with self._database.reader() as db:
             return await deployments.list_in_account(db, account_id, show_deleted)
 
+    async def history(self, deployment: Deployment) -> builtins.list[ScalingDecision]:
+        """Why it had how many replicas, the newest first."""
+        async with self._database.reader() as db:
+            return await scaling_decisions.list_of_deployment(
+                db, deployment.account_id, deployment.id, self._fleet.scaling_decisions_kept
+            )
+
+    async def update(
+        self,
+        principal: Principal,
+        account_id: str,
+        deployment_id: str,
+        asked: DeploymentSpec,
+        fields: Collection[str],
+        *,
+        validate_only: bool = False,
+    ) -> Deployment:
+        """Take `fields` of `asked` over; replicas that cannot serve it so are replaced one by one."""
+        deployment = await self._get_to_change(principal, account_id, deployment_id)
+        async with self._database.transaction() as tx:
+            current = await _get_serving(tx, deployment)
+            spec = revised_spec(current, asked, fields)
+            check_revision(spec_of(current), spec, self._box.devices, self._fleet)
+            if spec.expires_at != current.expires_at:
+                check_expiry(spec.expires_at, tx.now)
+            if not spec.enable_addons:
+                await require_no_addons_on(tx.connection, current)
+            named = await models_of_change(tx.connection, principal, current, spec, self._settings)
+            changed = revised_deployment(current, spec, named.draft, self._settings.library_account_id, tx.now)
+            is_new_revision = needs_new_workers(current, changed)
+            changed = replace(
+                changed,
+                revision=current.revision + is_new_revision,
+                state=state_after_change(changed, is_new_revision),
+            )
+            if validate_only:
+                return changed
+            await deployments.update(tx, changed)
+            count = replica_count_after_change(changed)
+            reason = f"between {changed.min_replica_count} and {changed.max_replica_count} replicas are asked for"
+            changed = await self._desire(tx, changed, count, reason)
+        self._box.notify()
+        return changed
+
     async def scale(self, principal: Principal, account_id: str, deployment_id: str, replica_count: int) -> Deployment:
         """Between 0 and the maximum: the minimum binds what the appliance does by itself, not who asks for less."""
         deployment = await self._get_to_change(principal, account_id, deployment_id)
         async with self._database.transaction() as tx:
-            current = await _find_serving(tx, deployment)
-            if current is None:
-                raise HearthError(Code.FAILED_PRECONDITION, f"{deployment.name} is being deleted")
+            current = await _get_serving(tx, deployment)
             if not 0 <= replica_count <= current.max_replica_count:
                 raise HearthError(
                     Code.INVALID,
@@ -122,7 +170,10 @@ class Deployments:
                     f" the deployment's maxReplicaCount {current.max_replica_count}",
                     "replicaCount",
                 )
-            changed = await _desire(tx, current, replica_count)
+            # Also when the count is what it was: somebody touched it, so it is in use.
+            current = replace(current, updated_at=tx.now)
+            await deployments.update(tx, current)
+            changed = await self._desire(tx, current, replica_count, "asked for by :scale")
         self._box.notify()
         return changed
 
@@ -131,7 +182,8 @@ class Deployments:
     ) -> None:
         """Returns at once, DELETING; DELETED when the last replica is gone. `hard` then forgets it.
 
-        Refused while it answers requests, unless `ignore_checks`. A DELETED one can only be deleted hard.
+        Refused while it answers requests, or is the default of a model deployed elsewhere too, unless `ignore_checks`.
+        A DELETED one can only be deleted hard.
         """
         deployment = await self._get_to_change(principal, account_id, deployment_id)
         num_in_flight = self._box.num_in_flight(account_id, deployment_id)
@@ -145,26 +197,34 @@ class Deployments:
             if current is None or (current.state is DeploymentState.DELETED and not hard):
                 raise not_found(deployment.name)
             if current.state is DeploymentState.DELETED:
-                await deployments.delete(tx, account_id, deployment_id)
+                await deployments.update(tx, replace(current, purge_at=tx.now))
+                await forget_purged(tx)
                 return
-            await undeploy(tx, current)
-            await deployments.update(
-                tx,
-                msgspec.structs.replace(
-                    current,
-                    state=DeploymentState.DELETING,
-                    desired_replica_count=0,
-                    updated_at=tx.now,
-                    deleted_at=tx.now,
-                    purge_at=tx.now if hard else tx.now + self._purge_s,
-                ),
-            )
+            if not ignore_checks:
+                await require_no_default_on(tx.connection, current)
+            purge_s = 0.0 if hard else self._purge_s
+            await retire(tx, current, "deleted", purge_s=purge_s, keep=self._fleet.scaling_decisions_kept)
         self._box.notify()
+
+    async def undelete(self, principal: Principal, account_id: str, deployment_id: str) -> Deployment:
+        """Until it is purged."""
+        deployment = await self._get_to_change(principal, account_id, deployment_id)
+        async with self._database.transaction() as tx:
+            current = await deployments.get(tx.connection, account_id, deployment_id)
+            if current is None or (current.state in LEAVING and (current.purge_at or 0.0) <= tx.now):
+                raise not_found(deployment.name)
+            if current.state not in LEAVING:
+                raise HearthError(Code.FAILED_PRECONDITION, f"{current.name} is not deleted: it is {current.state}")
+            restored = await bring_back(tx, current, self._fleet.scaling_decisions_kept)
+        self._box.notify()
+        return restored
 
     async def resolve(self, principal: Principal, model_field: str) -> Target:
         """The deployment that a request means; raises `not_found` for all that it cannot reach, for whatever reason."""
         async with self._database.reader() as db:
             target = await find_target(db, principal, model_field, self._settings)
+        if target is None:
+            target = await deploy_for_request(self._database, principal, model_field, self._settings)
         if target is None:
             raise _not_deployed()
         return target
@@ -182,39 +242,33 @@ class Deployments:
                     reason="DEPLOYMENT_SCALED_TO_ZERO",
                 )
             if current.desired_replica_count == 0:
-                await _desire(tx, current, 1)
+                await self._desire(tx, current, 1, "a request came")
         self._box.notify()
 
-    async def observe(self, deployment: Deployment, observed: ReplicaCounts, message: str) -> None:
+    # ---- for the supervisor
+
+    async def observe(
+        self, deployment: Deployment, observed: ReplicaCounts, message: str, termination_message: str = ""
+    ) -> None:
         """Take in what the supervisor sees of `deployment`; writes only what is new."""
         if (next_state(deployment.state, observed), message) == (deployment.state, deployment.status_message):
             return
         async with self._database.transaction() as tx:
-            current = await deployments.get(tx.connection, deployment.account_id, deployment.id)
-            # Seen before the last change of what is desired: the supervisor will look again and say so.
-            if current is None or current.desired_replica_count != observed.wanted:
-                return
-            state = next_state(current.state, observed)
-            # Its updated_at stays: that is when somebody changed what is asked of it.
-            changed = msgspec.structs.replace(current, state=state, status_message=message)
-            await deployments.update(tx, changed)
-            if state is DeploymentState.READY:
-                await finish_deploying(tx, changed)
-            elif state is DeploymentState.DELETED:
-                await deployed_models.delete_of_deployment(tx, changed.name)
-                await deployments.purge(tx)
+            await note_sighting(tx, deployment, observed, message, termination_message)
 
-    async def purge(self) -> None:
-        """Forget deployments whose time to be undeleted is over."""
+    async def evict(self, deployment: Deployment, to_count: int, reason: str) -> None:
+        """Lower what is desired, to make room for others; never below its minimum, and never of a pinned one."""
         async with self._database.transaction() as tx:
-            await deployments.purge(tx)
+            current = await _find_serving(tx, deployment)
+            if current is None or current.is_pinned:
+                return
+            count = max(to_count, current.min_replica_count)
+            if count < current.desired_replica_count:
+                await self._desire(tx, current, count, reason)
+        self._box.notify()
 
-    async def _find_model(self, db: Connection, principal: Principal, model_name: str, param: str) -> Model:
-        for name in parse_model(model_name, principal.account_id, self._settings.library_account_id):
-            model = await find_model(db, principal, name, self._settings)
-            if model is not None:
-                return model
-        raise not_found(f"{param}: {model_name!r}", param)
+    async def _desire(self, tx: Transaction, deployment: Deployment, count: int, reason: str) -> Deployment:
+        return await desire(tx, deployment, count, reason, self._fleet.scaling_decisions_kept)
 
     async def _get_to_change(self, principal: Principal, account_id: str, deployment_id: str) -> Deployment:
         """In any state, the deleted ones too."""
@@ -231,7 +285,7 @@ def _require_free(present: Deployment | None) -> None:
     if present is None:
         return
     if present.state is DeploymentState.DELETED:
-        message = f"{present.name} was deleted and keeps its name until it is purged; delete it with hard=true"
+        message = f"{present.name} was deleted and keeps its name until it is purged; undelete it, or delete it hard"
     else:
         message = f"{present.name} already exists"
     raise HearthError(Code.CONFLICT, message, "deploymentId")
@@ -243,10 +297,11 @@ async def _find_serving(tx: Transaction, deployment: Deployment) -> Deployment |
     return None if current is None or current.state in LEAVING else current
 
 
-async def _desire(tx: Transaction, deployment: Deployment, replica_count: int) -> Deployment:
-    changed = msgspec.structs.replace(deployment, desired_replica_count=replica_count, updated_at=tx.now)
-    await deployments.update(tx, changed)
-    return changed
+async def _get_serving(tx: Transaction, deployment: Deployment) -> Deployment:
+    current = await _find_serving(tx, deployment)
+    if current is None:
+        raise HearthError(Code.FAILED_PRECONDITION, f"{deployment.name} is being deleted")
+    return current
 
 
 def _not_deployed() -> HearthError:

@@ -12,14 +12,14 @@ import msgspec
 from appliance.config import LimitSettings
 from appliance.domain import Model, Principal
 from appliance.errors import Code, HearthError
-from runtime.protocol import (
+from runtime.protocol import Submit
+from runtime.submission import (
     ChatMessage,
     ChatPrompt,
     GrammarConstraint,
     ImagePart,
     JsonConstraint,
     SamplingParams,
-    Submit,
     TextPrompt,
     TokenPrompt,
 )
@@ -93,7 +93,9 @@ def cache_namespace(account_id: str, isolation_key: str | None) -> str:
     return hashlib.sha256(parts).hexdigest()
 
 
-def to_submits(principal: Principal, generation: Generation, model: Model, limits: LimitSettings) -> list[Submit]:
+def to_submits(
+    principal: Principal, generation: Generation, model: Model, limits: LimitSettings, adapter: str = ""
+) -> list[Submit]:
     """One for each prompt; raises `invalid` for what this model cannot do."""
     num_choices = len(generation.prompts) * generation.num_choices
     if num_choices > limits.choices_max:
@@ -105,6 +107,7 @@ def to_submits(principal: Principal, generation: Generation, model: Model, limit
         Submit(
             request_id=f"{generation.request_id}-{index}",
             prompt=prompt,
+            adapter=adapter,
             sampling=_sampling(generation, model),
             num_choices=generation.num_choices,
             max_tokens=limits.default_max_tokens if generation.max_tokens is None else generation.max_tokens,

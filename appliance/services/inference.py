@@ -6,32 +6,22 @@ load of a deployment that was woken.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
 from appliance.config import Config
 from appliance.domain import Deployment, Principal
 from appliance.errors import Code, HearthError
-from appliance.services.deadlines import until_deadline
+from appliance.services.attempts import Attempt, Attempts, Router
 from appliance.services.deployments import Deployments
 from appliance.services.generation import Generation, to_submits
+from appliance.services.loads import Loads
 from appliance.services.metrics import Metrics
 from runtime.protocol import Delta, Submit
-
-
-class Client(Protocol):
-    """A ready replica. Closing the iterator aborts the request in the worker."""
-
-    def generate(self, submit: Submit) -> AsyncGenerator[list[Delta], None]: ...
-
-
-class Router(Protocol):
-    def lease(
-        self, deployment: Deployment, affinity_key: str | None, wait_s: float
-    ) -> AbstractAsyncContextManager[Client]: ...
 
 
 class Answer(NamedTuple):
@@ -42,28 +32,36 @@ class Answer(NamedTuple):
     """What its worker is asked; a request with several prompts asks the same for each."""
     outputs: AsyncGenerator[list[Delta], None]
     """Deltas of all choices of all prompts until the last has finished; what fails raises before or between."""
+    forecast: Callable[[], str]
+    """While it waits for a replica that is likely to be ready in time: how far that is, for people. Else empty."""
 
 
 class Inference:
-    def __init__(self, config: Config, deployments: Deployments, router: Router, metrics: Metrics) -> None:
+    def __init__(
+        self, config: Config, deployments: Deployments, router: Router, metrics: Metrics, loads: Loads
+    ) -> None:
         self._limits = config.limits
         self._cold_start_wait_s = config.fleet.cold_start_wait_s
         self._deployments = deployments
         self._router = router
+        self._attempts = Attempts(config, router, deployments.wake)
         self._metrics = metrics
+        self._loads = loads
         self._num_in_flight = 0
 
     async def begin(self, principal: Principal, generation: Generation) -> Answer:
         """Find out who answers, and how. What is wrong with the request raises here, everything else in `outputs`."""
         arrived = time.monotonic()
         target = await self._deployments.resolve(principal, generation.model)
-        submits = to_submits(principal, generation, target.model, self._limits)
-        return Answer(target.deployment, submits[0], self._generate(target.deployment, generation, submits, arrived))
+        submits = to_submits(principal, generation, target.model, self._limits, target.adapter)
+        outputs = self._generate(target.deployment, generation, submits, arrived)
+        until = arrived + self._wait_s(generation)
+        return Answer(target.deployment, submits[0], outputs, partial(self._forecast, target.deployment, until))
 
     async def _generate(
         self, deployment: Deployment, generation: Generation, submits: list[Submit], arrived: float
     ) -> AsyncGenerator[list[Delta], None]:
-        with self._admitted():
+        with self._admitted(), self._loads.request(deployment.name) as load:
             if deployment.desired_replica_count == 0:
                 await self._deployments.wake(deployment)
             streams = [self._run(deployment, generation, submit, index) for index, submit in enumerate(submits)]
@@ -71,6 +69,7 @@ class Inference:
             with self._outcome_counted(deployment):
                 async with aclosing(streams[0] if len(streams) == 1 else interleave(streams)) as outputs:
                     async for deltas in outputs:
+                        load.count(deltas)
                         if is_first:
                             is_first = False
                             self._metrics.count_first_token(deployment.name, time.monotonic() - arrived)
@@ -106,18 +105,27 @@ class Inference:
     async def _run(
         self, deployment: Deployment, generation: Generation, submit: Submit, prompt_index: int
     ) -> AsyncGenerator[list[Delta], None]:
-        """One prompt on one replica, its choices renumbered. Its time begins when a replica takes it."""
-        wait_s = self._cold_start_wait_s if generation.cold_start_wait_s is None else generation.cold_start_wait_s
+        """One prompt, its choices renumbered."""
         first_index = prompt_index * generation.num_choices
-        async with (
-            self._router.lease(deployment, generation.affinity_key, wait_s) as client,
-            aclosing(until_deadline(client.generate(_sent_now(submit)), self._limits.request_deadline_s)) as outputs,
-        ):
+        attempt = Attempt(
+            deployment=deployment,
+            submit=submit,
+            affinity_key=generation.affinity_key,
+            wait_s=self._wait_s(generation),
+        )
+        async with aclosing(self._attempts.run(attempt)) as outputs:
             async for deltas in outputs:
                 for delta in deltas:
                     if delta.usage is not None:
                         self._metrics.count_tokens(deployment.name, delta.usage)
                 yield [_shift(delta, first_index) for delta in deltas] if first_index else deltas
+
+    def _wait_s(self, generation: Generation) -> float:
+        """How long it may wait for a replica."""
+        return self._cold_start_wait_s if generation.cold_start_wait_s is None else generation.cold_start_wait_s
+
+    def _forecast(self, deployment: Deployment, until: float) -> str:
+        return self._router.forecast(deployment, until - time.monotonic())
 
 
 async def interleave(streams: list[AsyncGenerator[list[Delta], None]]) -> AsyncGenerator[list[Delta], None]:
@@ -142,7 +150,3 @@ async def interleave(streams: list[AsyncGenerator[list[Delta], None]]) -> AsyncG
 
 def _shift(delta: Delta, first_index: int) -> Delta:
     return msgspec.structs.replace(delta, index=delta.index + first_index)
-
-
-def _sent_now(submit: Submit) -> Submit:
-    return msgspec.structs.replace(submit, sent_at=time.monotonic())

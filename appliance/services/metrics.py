@@ -1,5 +1,7 @@
 """What Prometheus is told. One registry of our own; labels take only names that the server knows, so it stays small."""
 
+import asyncio
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -40,6 +42,8 @@ class Metrics:
             buckets=_LATENCY_BUCKETS_S,
             registry=self.registry,
         )
+        tasks = Gauge("hearth_event_loop_tasks", "Tasks of the daemon's event loop", registry=self.registry)
+        tasks.set_function(_num_tasks)
         self.in_flight = Gauge("hearth_generations_in_flight", "Generations that run or wait", registry=self.registry)
 
     def count_http(self, route: str, status: int, seconds: float) -> None:
@@ -60,3 +64,10 @@ class Metrics:
     def render(self) -> bytes:
         """The text exposition format."""
         return generate_latest(self.registry)
+
+
+def _num_tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:  # no loop runs where this is asked
+        return 0

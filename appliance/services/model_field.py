@@ -18,7 +18,7 @@ def parse_model_field(text: str, own_account_id: str, library_account_id: str) -
     """None: not a name at all. Ids are not checked: a wrong one leads nowhere, as one that does not exist."""
     model, separator, deployment = text.partition("#")
     if separator:
-        pinned = _parse_deployment(deployment)
+        pinned = parse_deployment(deployment)
         named = parse_model(model, own_account_id, library_account_id)
         return ModelField(models=named, deployment=pinned) if named and pinned else None
     match text.split("/"):
@@ -40,8 +40,11 @@ def parse_model(text: str, own_account_id: str, library_account_id: str) -> list
     return []
 
 
-def _parse_deployment(text: str) -> ResourceName | None:
+def parse_deployment(text: str, own_account_id: str | None = None) -> ResourceName | None:
+    """A full name or ACCOUNT/ID; a bare id only where it can mean nothing but one's own."""
     match text.split("/"):
         case ["accounts", account_id, "deployments", deployment_id] | [account_id, deployment_id]:
             return ResourceName(account_id, "deployments", deployment_id)
+        case [deployment_id] if own_account_id is not None and deployment_id:
+            return ResourceName(own_account_id, "deployments", deployment_id)
     return None

@@ -22,10 +22,14 @@ from appliance.names import generate_id, validate_id
 from appliance.services import uploads
 from appliance.services.access import can_see_model, not_found, require_account, require_change
 from appliance.services.builtin_model import BuiltinModel, install_builtin_model
+from appliance.services.model_field import parse_model
+from appliance.services.targets import Askable, find_askable, find_model
 from appliance.services.uploads import Grant
-from appliance.store import deployments, models
-from appliance.store.database import Database
+from appliance.store import deployed_models, deployments, models
+from appliance.store.database import Connection, Database
 from appliance.store.durable_files import move_into_place, sync_directory
+from models.addons import inspect_addon
+from models.info import AddonInfo, ModelInfo
 from models.inspection import ModelRefused, inspect_model
 
 logger = logging.getLogger(__name__)
@@ -33,6 +37,7 @@ logger = logging.getLogger(__name__)
 DISPLAY_NAME_LENGTH_MAX = 63
 DESCRIPTION_LENGTH_MAX = 1000
 FILES_MAX = 1000
+BASE_MODEL = "model.peftDetails.baseModel"
 
 
 class Models:
@@ -49,6 +54,8 @@ class Models:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Both directories exist and share a file system."""
+        self.on_delete: Callable[[str], None] = lambda model_name: None
+        """Told of each model that is gone, before its files are; set by the wiring."""
         self._database = database
         self._settings = settings
         self._models_dir = models_dir
@@ -87,12 +94,18 @@ class Models:
         description: str,
         kind: ModelKind,
         is_public: bool,
+        base_model: str | None = None,
     ) -> Model:
+        """`base_model` is what an addon changes, and nothing but an addon has one."""
         validate_id(model_id, "modelId")
         _check_length(display_name, DISPLAY_NAME_LENGTH_MAX, "model.displayName")
         _check_length(description, DESCRIPTION_LENGTH_MAX, "model.description")
         require_account(principal, account_id, self._settings)
+        if (kind is ModelKind.HF_PEFT_ADDON) != (base_model is not None):
+            raise HearthError(Code.INVALID, f"{BASE_MODEL}: an addon has one, a base model none", BASE_MODEL)
         async with self._database.transaction() as tx:
+            if base_model is not None:
+                base_model = (await self._find_base(tx.connection, principal, base_model)).name
             model = Model(
                 account_id=account_id,
                 id=model_id,
@@ -102,6 +115,7 @@ class Models:
                 state=ModelState.UPLOADING,
                 is_public=is_public,
                 directory=generate_id(16),
+                base_model=base_model,
                 created_by=principal.user_id,
                 created_at=tx.now,
                 updated_at=tx.now,
@@ -129,8 +143,8 @@ class Models:
             require_account(principal, account_id, self._settings)
         return visible
 
-    async def list_visible(self, principal: Principal) -> builtins.list[Model]:
-        """All that are READY: own ones, then the library's, then what others made public."""
+    async def list_askable(self, principal: Principal) -> builtins.list[Askable]:
+        """What a request can name: own models, then the library's, then what others made public."""
         own, library = principal.account_id, self._settings.library_account_id
         async with self._database.reader() as db:
             found = [
@@ -138,7 +152,16 @@ class Models:
                 *(await models.list_in_account(db, library) if library != own else []),
                 *(model for model in await models.list_public(db) if model.account_id not in (own, library)),
             ]
-        return [model for model in found if model.state is ModelState.READY]
+            known = [await find_askable(db, principal, model, self._settings) for model in found]
+        return [askable for askable in known if askable is not None]
+
+    async def get_askable(self, principal: Principal, account_id: str, model_id: str) -> Askable:
+        async with self._database.reader() as db:
+            model = await models.get(db, account_id, model_id)
+            askable = None if model is None else await find_askable(db, principal, model, self._settings)
+        if askable is None:
+            raise not_found(f"accounts/{account_id}/models/{model_id}", "model")
+        return askable
 
     async def delete(self, principal: Principal, account_id: str, model_id: str) -> None:
         model = await self._get_to_change(principal, account_id, model_id)
@@ -151,7 +174,15 @@ class Models:
                         Code.FAILED_PRECONDITION,
                         f"{model.name} is in use by {named or 'deployments of other accounts'}; delete those first",
                     )
+                places = await deployed_models.list_everywhere_of_model(tx.connection, model.name)
+                if places:
+                    named = ", ".join(place.name for place in places if place.account_id == principal.account_id)
+                    raise HearthError(
+                        Code.FAILED_PRECONDITION,
+                        f"{model.name} is deployed as {named or 'a model of another account'}; undeploy it first",
+                    )
                 await models.delete(tx, account_id, model_id)
+            self.on_delete(model.name)
             await asyncio.to_thread(_remove, self._models_dir / model.directory)
 
     async def upload_urls(
@@ -192,15 +223,36 @@ class Models:
         model = await self._get_to_change(principal, account_id, model_id)
         async with self._folder_lock(model.directory):
             model = await self._get_to_change(principal, account_id, model_id)
-            if model.info is not None:
-                return model.info.warnings
+            known = model.info or model.addon_info
+            if known is not None:
+                return known.warnings
             try:
-                info = await asyncio.to_thread(inspect_model, self._models_dir / model.directory)
+                found = await self._inspect(principal, model)
             except ModelRefused as refused:
                 await self._update(model, status_message=refused.message)
                 raise HearthError(Code.INVALID, refused.message, reason=refused.reason) from refused
-            await self._update(model, state=ModelState.READY, status_message="", info=info)
-            return info.warnings
+            facts = {"addon_info" if isinstance(found, AddonInfo) else "info": found}
+            await self._update(model, state=ModelState.READY, status_message="", **facts)
+            return found.warnings
+
+    async def _inspect(self, principal: Principal, model: Model) -> ModelInfo | AddonInfo:
+        directory = self._models_dir / model.directory
+        if model.base_model is None:
+            return await asyncio.to_thread(inspect_model, directory)
+        async with self._database.reader() as db:
+            base = await self._find_base(db, principal, model.base_model)
+        if base.info is None:
+            raise HearthError(Code.FAILED_PRECONDITION, f"{BASE_MODEL}: {base.name} is {base.state}", BASE_MODEL)
+        return await asyncio.to_thread(inspect_addon, directory, self._models_dir / base.directory, base.info)
+
+    async def _find_base(self, db: Connection, principal: Principal, text: str) -> Model:
+        for name in parse_model(text, principal.account_id, self._settings.library_account_id):
+            base = await find_model(db, principal, name, self._settings)
+            if base is not None:
+                if base.base_model is not None:
+                    raise HearthError(Code.INVALID, f"{BASE_MODEL}: {base.name} is an addon itself", BASE_MODEL)
+                return base
+        raise not_found(f"{BASE_MODEL}: {text[:200]!r}", BASE_MODEL)
 
     def _folder_lock(self, directory: str) -> asyncio.Lock:
         """Held while the folder's content must stand still: inspected, added to, removed."""

@@ -64,6 +64,8 @@ class Database:
         clock: Callable[[], float],
     ) -> None:
         self.failed = asyncio.Event()
+        self.num_commits = 0
+        """Unchanged: nothing that was read can have changed, for this is the only writer."""
         self._writer = writer
         self._write_lock = asyncio.Lock()
         self._idle_readers: asyncio.Queue[aiosqlite.Connection] = asyncio.LifoQueue()
@@ -104,6 +106,7 @@ class Database:
                 yield Transaction(self._writer, self._clock())
                 await _finish(self._writer.commit())
                 is_committed = True
+                self.num_commits += 1
             except sqlite3.Error as error:
                 self._judge(error)
                 raise

@@ -1,4 +1,4 @@
-"""The deployments table."""
+"""The deployments table: a column for each field of the struct, of the same name."""
 
 import aiosqlite
 import msgspec
@@ -6,29 +6,25 @@ import msgspec
 from appliance.domain import Deployment, DeploymentState
 from appliance.store.database import Transaction
 
-_COLUMNS = """
-account_id, id, display_name, description, base_model, state, status_message, min_replica_count, max_replica_count,
-desired_replica_count, accelerator_type, accelerator_count, precision, max_context_length, draft_model,
-draft_token_count, ngram_speculation_length, annotations, created_by, created_at, updated_at, deleted_at, purge_at
-"""
-INSERT = f"""
-INSERT INTO deployments ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-GET = f"SELECT {_COLUMNS} FROM deployments WHERE account_id = ? AND id = ?"
+_KEY = ("account_id", "id")
+_COLUMNS = tuple(field for field in Deployment.__struct_fields__ if field not in _KEY)
+_JSON = ("autoscaling", "annotations")
+_ALL = ", ".join((*_KEY, *_COLUMNS))
+
+INSERT = f"INSERT INTO deployments ({_ALL}) VALUES ({', '.join('?' * (len(_KEY) + len(_COLUMNS)))})"
+GET = f"SELECT {_ALL} FROM deployments WHERE account_id = ? AND id = ?"
 LIST_IN_ACCOUNT = f"""
-SELECT {_COLUMNS} FROM deployments WHERE account_id = ? AND (? OR state != ?) ORDER BY created_at, id
+SELECT {_ALL} FROM deployments WHERE account_id = ? AND (? OR state != ?) ORDER BY created_at, id
 """
-LIST_ACTIVE = f"SELECT {_COLUMNS} FROM deployments WHERE state != ? ORDER BY created_at, account_id, id"
+LIST_ACTIVE = f"SELECT {_ALL} FROM deployments WHERE state != ? ORDER BY created_at, account_id, id"
 LIST_OF_MODEL = f"""
-SELECT {_COLUMNS} FROM deployments WHERE (base_model = ? OR draft_model = ?) AND state != ? ORDER BY created_at, id
+SELECT {_ALL} FROM deployments WHERE (base_model = ? OR draft_model = ?) AND state != ? ORDER BY created_at, id
 """
-UPDATE = """
+UPDATE = f"UPDATE deployments SET {', '.join(f'{column} = ?' for column in _COLUMNS)} WHERE account_id = ? AND id = ?"
+USE = "UPDATE deployments SET last_used_at = max(coalesce(last_used_at, 0), ?) WHERE account_id = ? AND id = ?"
+MOVE_TIMES = """
 UPDATE deployments SET
-    display_name = ?, description = ?, base_model = ?, state = ?, status_message = ?, min_replica_count = ?,
-    max_replica_count = ?, desired_replica_count = ?, accelerator_type = ?, accelerator_count = ?, precision = ?,
-    max_context_length = ?, draft_model = ?, draft_token_count = ?, ngram_speculation_length = ?, annotations = ?,
-    created_by = ?, created_at = ?, updated_at = ?, deleted_at = ?, purge_at = ?
-WHERE account_id = ? AND id = ?
+    last_used_at = min(max(coalesce(last_used_at, 0), created_at, updated_at) + ?, ?), purge_at = purge_at + ?
 """
 DELETE = "DELETE FROM deployments WHERE account_id = ? AND id = ?"
 PURGE = "DELETE FROM deployments WHERE state = ? AND purge_at <= ?"
@@ -66,6 +62,16 @@ async def update(tx: Transaction, deployment: Deployment) -> None:
     await tx.connection.execute(UPDATE, (*_values(deployment), deployment.account_id, deployment.id))
 
 
+async def use(tx: Transaction, account_id: str, deployment_id: str, at: float) -> None:
+    """Note its last request; an earlier one changes nothing."""
+    await tx.connection.execute(USE, (at, account_id, deployment_id))
+
+
+async def move_times(tx: Transaction, by_s: float) -> None:
+    """The clock jumped: move along what disuse and the end of undeleting are counted from, never into the future."""
+    await tx.connection.execute(MOVE_TIMES, (by_s, tx.now, by_s))
+
+
 async def delete(tx: Transaction, account_id: str, deployment_id: str) -> None:
     await tx.connection.execute(DELETE, (account_id, deployment_id))
 
@@ -75,32 +81,14 @@ async def purge(tx: Transaction) -> None:
     await tx.connection.execute(PURGE, (DeploymentState.DELETED, tx.now))
 
 
-def _values(deployment: Deployment) -> tuple[object, ...]:
+def _values(deployment: Deployment) -> list[object]:
     """All columns but the key, in the order of INSERT and UPDATE."""
-    return (
-        deployment.display_name,
-        deployment.description,
-        deployment.base_model,
-        deployment.state,
-        deployment.status_message,
-        deployment.min_replica_count,
-        deployment.max_replica_count,
-        deployment.desired_replica_count,
-        deployment.accelerator_type,
-        deployment.accelerator_count,
-        deployment.precision,
-        deployment.max_context_length,
-        deployment.draft_model,
-        deployment.draft_token_count,
-        deployment.ngram_speculation_length,
-        msgspec.json.encode(deployment.annotations).decode(),
-        deployment.created_by,
-        deployment.created_at,
-        deployment.updated_at,
-        deployment.deleted_at,
-        deployment.purge_at,
-    )
+    return [
+        msgspec.json.encode(getattr(deployment, column)).decode() if column in _JSON else getattr(deployment, column)
+        for column in _COLUMNS
+    ]
 
 
 def _read(row: aiosqlite.Row) -> Deployment:
-    return msgspec.convert({**dict(row), "annotations": msgspec.json.decode(row["annotations"])}, Deployment)
+    decoded = {column: msgspec.json.decode(row[column]) for column in _JSON}
+    return msgspec.convert({**dict(row), **decoded}, Deployment, strict=False)

@@ -11,7 +11,8 @@ from models.text_reader import Text
 from models.tool_parsers.parser import Arguments, CallBegins, CallEnds, Event, ToolParser
 from runtime.llm.dialect import Dialect
 from runtime.llm.prompts import EncodedPrompt
-from runtime.protocol import ChatPrompt, TextPrompt, TokenPrompt, ToolCallDelta
+from runtime.protocol import ToolCallDelta
+from runtime.submission import ChatPrompt, TextPrompt, TokenPrompt
 
 _CALL_ID_BYTES = 12
 

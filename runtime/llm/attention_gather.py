@@ -5,7 +5,9 @@ heads that share a KV head standing in for query positions; a prefill chunk is a
 that faster back ends are compared with, and the one that CPUs use.
 """
 
+import math
 import mmap
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -75,13 +77,23 @@ class GatherAttention:
         self.dtype = dtype
         self.device = device
         width = shape.head_size + shape.value_head_size
-        memory = _zeros(shape.num_layers * num_blocks * block_size * shape.num_kv_heads * width, dtype, device)
-        # By layer; key and value of a token lie side by side, so that one gather fetches both.
-        self.caches = memory.view(shape.num_layers, num_blocks * block_size, shape.num_kv_heads, width).unbind()
+        self._memory_shape = (shape.num_layers, num_blocks * block_size, shape.num_kv_heads, width)
+        self.caches: Sequence[torch.Tensor] = ()
+        """By layer; key and value of a token lie side by side, so that one gather fetches both."""
+        self.allocate()
 
     @property
     def size_bytes(self) -> int:
-        return sum(cache.nbytes for cache in self.caches)
+        return math.prod(self._memory_shape) * self.dtype.itemsize
+
+    def allocate(self) -> None:
+        """Take the memory, all zero."""
+        memory = _zeros(math.prod(self._memory_shape), self.dtype, self.device)
+        self.caches = memory.view(self._memory_shape).unbind()
+
+    def release(self) -> None:
+        """Give the memory back, with all that was stored."""
+        self.caches = ()
 
     def prepare(self, spans: list[Span]) -> "GatherStep":
         """`spans` follow one another without gap, from 0."""

@@ -19,6 +19,11 @@ class BlockPool:
             raise ValueError(f"a pool needs the trash block and one more, not {num_blocks}")
         self.num_usable = num_blocks - 1
         self.num_free = num_blocks - 1
+        self.now = 0.0
+        """Seconds; set by the owner, who has a clock."""
+        self.kept_s = 0.0
+        """How long the contents that were forgotten last had been kept unused; 0: none were."""
+        self._freed_at = [0.0] * num_blocks
         self._ref_counts = [0] * num_blocks
         self._digests: list[bytes | None] = [None] * num_blocks
         self._block_by_digest: dict[bytes, int] = {}
@@ -35,6 +40,7 @@ class BlockPool:
         if digest is not None:
             del self._block_by_digest[digest]
             self._digests[block_id] = None
+            self.kept_s = self.now - self._freed_at[block_id]
         self._ref_counts[block_id] = 1
         return block_id
 
@@ -50,6 +56,7 @@ class BlockPool:
         assert self._ref_counts[block_id] > 0, f"block {block_id} is already free"
         self._ref_counts[block_id] -= 1
         if self._ref_counts[block_id] == 0:
+            self._freed_at[block_id] = self.now
             before = TRASH_BLOCK if self._digests[block_id] is None else self._previous[TRASH_BLOCK]
             self._link_after(before, block_id)
 
@@ -62,6 +69,12 @@ class BlockPool:
 
     def find(self, digest: bytes) -> int | None:
         return self._block_by_digest.get(digest)
+
+    def forget_contents(self) -> None:
+        """The memory behind the blocks is gone; only while all of them are free."""
+        assert self.num_free == self.num_usable, "blocks are in use"
+        self._digests = [None] * len(self._digests)
+        self._block_by_digest.clear()
 
     def is_free(self, block_id: int) -> bool:
         return self._ref_counts[block_id] == 0

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from models.conversation import Conversation
-from runtime.protocol import ChatMessage, ChatPrompt, ImagePart, Reasoning, TextPart, Tool
+from runtime.submission import ChatMessage, ChatPrompt, ImagePart, Reasoning, TextPart, Tool
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 

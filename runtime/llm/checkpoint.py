@@ -80,6 +80,10 @@ class Checkpoint:
             return cls(directory, files, text_name)
         return cls(directory, files, partial(canonical_name, info.vision.encoder))
 
+    @property
+    def names(self) -> list[str]:
+        return list(self._entries)
+
     def tensor(self, name: str) -> torch.Tensor:
         """A view of the file; raises KeyError for a name or a dtype that is not there."""
         mapped, entry = self._entries[name]

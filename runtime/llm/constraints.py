@@ -12,7 +12,8 @@ from runtime.llm.grammar.answer_grammar import write_answer_grammar
 from runtime.llm.grammar.compiler import GrammarCompiler, MakeConstraint
 from runtime.llm.request import TokenConstraint
 from runtime.llm.thinking import AfterThinking
-from runtime.protocol import ChatPrompt, Reasoning, Submit
+from runtime.protocol import Submit
+from runtime.submission import ChatPrompt, Reasoning
 
 LOW_EFFORT_TOKENS = 3000
 """The cap that low effort means to a model whose template knows no efforts."""

@@ -48,6 +48,20 @@ class Runner(Protocol):
         """Write the KV of every scheduled token; a result for each row, in the batch's order."""
 
 
+class Memory(Protocol):
+    """Device memory that is given back while the engine sleeps; `device_memory.py` in earnest."""
+
+    def sleep(self) -> int:
+        """Returns what this process still holds of the host's memory."""
+
+    def wake(self) -> dict[str, float]:
+        """Returns milliseconds by stage."""
+
+
+STEP_WEIGHT = 0.1
+"""Of the newest step in the average of their times."""
+
+
 class LlmEngine(Engine[Generation, LlmOutput]):
     """`num_blocks` counts the trash block; `cache_root` names the model's revision and dtype."""
 
@@ -65,12 +79,21 @@ class LlmEngine(Engine[Generation, LlmOutput]):
         cache_root: bytes,
         speculation: Speculation = NO_SPECULATION,
         draft_model: DraftModel | None = None,
+        memory: Memory | None = None,
+        rest: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._runner = runner
+        self._memory = memory
+        """None: the runner holds none."""
+        self._rest = rest
         self._clock = clock
+        self._num_prompt_tokens = self._num_cached_tokens = self._num_generated_tokens = 0
+        self._step_s = 0.0
         self._choices: dict[str, list[Request]] = {}
         """Unfinished ones, by request id."""
+        self._begun: set[str] = set()
+        """Of those, whose prompt was counted: once for all choices."""
         self._pool = BlockPool(num_blocks)
         self._prefix_cache = PrefixCache(
             self._pool,
@@ -124,10 +147,13 @@ class LlmEngine(Engine[Generation, LlmOutput]):
 
         Requests advance only after the runner returned, so a caller that knows a remedy may simply step again.
         """
+        self._pool.now = self._clock()
         batch = self._schedule()
         began_at = perf_counter()
         results = self._runner.execute(batch)
-        self._admission.note_step(batch, perf_counter() - began_at)
+        step_s = perf_counter() - began_at
+        self._admission.note_step(batch, step_s)
+        self._step_s += STEP_WEIGHT * (step_s - self._step_s) if self._step_s else step_s
         now = self._clock()
         outputs: list[LlmOutput] = []
         for scheduled, result in zip(batch.scheduled, results, strict=True):
@@ -146,13 +172,29 @@ class LlmEngine(Engine[Generation, LlmOutput]):
                 outputs.append(RequestFailed(request.request_id))
         return outputs
 
+    def rest(self) -> bool:
+        return self._rest()
+
     def stats(self) -> EngineStats:
         return EngineStats(
             num_running=len(self._scheduler.running),
             num_waiting=self._scheduler.backlog.total.num_requests,
             num_free_blocks=self._pool.num_free,
             num_blocks=self._pool.num_usable,
+            num_prompt_tokens=self._num_prompt_tokens,
+            num_cached_tokens=self._num_cached_tokens,
+            num_generated_tokens=self._num_generated_tokens,
+            step_s=self._step_s,
+            cache_kept_s=self._pool.kept_s,
         )
+
+    def sleep(self) -> int:
+        assert not self._choices, "there are requests"
+        self._prefix_cache.clear()
+        return self._memory.sleep() if self._memory is not None else 0
+
+    def wake(self) -> dict[str, float]:
+        return self._memory.wake() if self._memory is not None else {}
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless all bookkeeping agrees; for tests, after every step."""
@@ -167,8 +209,15 @@ class LlmEngine(Engine[Generation, LlmOutput]):
             request.timeline.pause(now)
         for row in batch.scheduled:
             if row.request.timeline.is_waiting:
-                row.request.timeline.start(now)
+                self._start(row.request, now)
         return self._speculator.draft(batch, self._scheduler.reserve_draft)
+
+    def _start(self, request: Request, now: float) -> None:
+        request.timeline.start(now)
+        if request.request_id not in self._begun:
+            self._begun.add(request.request_id)
+            self._num_prompt_tokens += len(request.prompt_token_ids)
+            self._num_cached_tokens += request.num_cached_tokens
 
     def _advance(self, scheduled: ScheduledRequest, result: RowResult, now: float) -> list[TokenOutput]:
         """Take what a step brought one request; drafted tokens behind one that ends it are dropped."""
@@ -202,6 +251,7 @@ class LlmEngine(Engine[Generation, LlmOutput]):
 
     def _append(self, request: Request, token: SampledToken, now: float) -> None:
         request.output_token_ids.append(token.token_id)
+        self._num_generated_tokens += 1
         request.mirostat_mu = token.mirostat_mu
         if request.constraint is not None:
             request.constraint.accept(token.token_id)
@@ -238,6 +288,7 @@ class LlmEngine(Engine[Generation, LlmOutput]):
         siblings.remove(request)
         if not siblings:
             del self._choices[request.request_id]
+            self._begun.discard(request.request_id)
 
 
 def _output(request: Request, token: SampledToken, performance: Performance | None) -> TokenOutput:

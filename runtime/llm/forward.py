@@ -5,14 +5,16 @@ positions and block tables; nothing of requests, drafts or sampling.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from runtime.llm.adapters.adaptation import Adaptation
 from runtime.llm.attention_gather import GatherAttention, Span
 from runtime.llm.forward_context import use_attention
 from runtime.llm.language_head import LanguageHead
-from runtime.llm.request import PromptImage
+from runtime.llm.request import Adapter, PromptImage
 
 
 class TokenRow(NamedTuple):
@@ -24,6 +26,7 @@ class TokenRow(NamedTuple):
     block_ids: list[int]
     images: Sequence[PromptImage] = ()
     """The request's, wherever in it they are."""
+    adapter: Adapter | None = None
 
 
 class Vision(Protocol):
@@ -34,14 +37,21 @@ class Vision(Protocol):
 
 
 class Forward:
-    """`model` is a `…ForCausalLM` whose attention is `attention.attend`."""
+    """`model` is a `…ForCausalLM` whose attention is `attention.attend`; without `adaptation` no row has an adapter."""
 
-    def __init__(self, model: Any, attention: GatherAttention, vision: Vision | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        attention: GatherAttention,
+        vision: Vision | None = None,
+        adaptation: Adaptation | None = None,
+    ) -> None:
         self._decoder = getattr(model, model.base_model_prefix)
         self._head = LanguageHead(model)
         self._attention = attention
         self._device = attention.device
         self._vision = vision
+        self._adaptation = adaptation
 
     def compute(self, rows: Sequence[TokenRow]) -> "Computed":
         """Store the KV of every token."""
@@ -61,7 +71,8 @@ class Forward:
             if self._vision is not None:
                 self._vision.adapt(inputs, rows)
             # use_cache is said aloud because the config's default would build a second cache.
-            decoded = self._decoder(**inputs, use_cache=False)
+            with self._adaptation.applied(rows) if self._adaptation is not None else nullcontext():
+                decoded = self._decoder(**inputs, use_cache=False)
         return Computed(self._head, decoded, self._device)
 
 

@@ -6,6 +6,7 @@ has left; never touches the engine or the device.
 
 import logging
 import secrets
+from concurrent.futures import Future
 from hashlib import blake2b
 from pathlib import Path
 from time import monotonic
@@ -13,7 +14,9 @@ from time import monotonic
 import msgspec
 
 from models.info import ModelInfo
+from models.rendering import Renderer
 from runtime.engine import Frontend, Rendered, RequestRefused
+from runtime.llm.adapters.shelf import AdapterShelf, no_adapters
 from runtime.llm.answer import AnswerReading
 from runtime.llm.choice import Choice, TokenizerTimes
 from runtime.llm.constraints import AnswerConstraint, Constraints
@@ -25,10 +28,11 @@ from runtime.llm.grammar.compiler import GrammarCompiler
 from runtime.llm.limits import check_echo, check_limits, normalise
 from runtime.llm.predictions import predicted_tokens
 from runtime.llm.prompts import EncodedPrompt, Prompts
-from runtime.llm.request import Generation, Request, RequestFailed
+from runtime.llm.request import Adapter, Generation, Request, RequestFailed
 from runtime.llm.sampling.token_counts import TokenCounts
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import ChatPrompt, Failed, FailureCode, PromptOutput, Submit
+from runtime.protocol import Failed, FailureCode, LoadAdapter, PromptOutput, Submit
+from runtime.submission import ChatPrompt
 
 logger = logging.getLogger(__name__)
 
@@ -53,18 +57,29 @@ class Call:
 
 
 class LlmFrontend(Frontend[Generation, LlmOutput]):
-    """`kv_capacity_tokens`: tokens whose KV the whole pool can hold."""
+    """`kv_capacity_tokens`: tokens whose KV the whole pool can hold. `renderer`: as of `Prompts`."""
 
-    def __init__(self, model_dir: Path, info: ModelInfo, max_context_length: int, kv_capacity_tokens: int) -> None:
+    def __init__(
+        self,
+        model_dir: Path,
+        info: ModelInfo,
+        max_context_length: int,
+        kv_capacity_tokens: int,
+        adapters: AdapterShelf | None = None,
+        renderer: Renderer | None = None,
+    ) -> None:
         self._vocab_size = info.vocab_size
         self._end_token_ids = frozenset(info.eos_token_ids)
         # The last token of a request is returned without its KV ever being computed.
         self._max_context_length = min(max_context_length, kv_capacity_tokens + 1)
         self._vocabulary = Vocabulary.load(model_dir)
         self._dialect = Dialect.load(model_dir, self._vocabulary)
-        self._prompts = Prompts(model_dir, info, self._vocabulary, self._dialect, self._max_context_length - 1)
+        self._prompts = Prompts(
+            model_dir, info, self._vocabulary, self._dialect, self._max_context_length - 1, renderer
+        )
         self._compiler = GrammarCompiler(model_dir, info.vocab_size, info.eos_token_ids)
         self._constraints = Constraints(self._compiler, self._dialect, self._end_token_ids)
+        self._adapters = adapters or no_adapters()
         self._calls: dict[str, Call] = {}
 
     def prepare(self, submit: Submit) -> Generation:
@@ -72,11 +87,12 @@ class LlmFrontend(Frontend[Generation, LlmOutput]):
         check_limits(submit, self._vocab_size)
         if submit.request_id in self._calls:
             raise RequestRefused(FailureCode.INVALID, "this request id is in use")
+        adapter = self._adapters.find(submit.adapter) if submit.adapter else None
         constraint = self._constraints.compile(submit)
         encoded = self._prompts.encode(submit.prompt)
         prompt_token_ids = encoded.token_ids
         echo = self._echo(submit, prompt_token_ids)
-        generation = Generation(submit.request_id, self._requests(submit, encoded, echo, constraint))
+        generation = Generation(submit.request_id, self._requests(submit, encoded, echo, constraint, adapter))
         # A chat answer is a text of its own; a completion continues its prompt's text, if there is any.
         hidden_token_ids = prompt_token_ids[: len(prompt_token_ids) - len(echo.token_ids)]
         is_own_text = isinstance(submit.prompt, ChatPrompt) and not echo.token_ids
@@ -124,7 +140,14 @@ class LlmFrontend(Frontend[Generation, LlmOutput]):
     def forget(self, request_id: str) -> None:
         self._calls.pop(request_id, None)
 
+    def load_adapter(self, load: LoadAdapter) -> Future[None]:
+        return self._adapters.load(load)
+
+    def unload_adapter(self, adapter: str) -> None:
+        self._adapters.unload(adapter)
+
     def close(self) -> None:
+        self._adapters.close()
         self._compiler.close()
         self._prompts.close()
 
@@ -146,7 +169,12 @@ class LlmFrontend(Frontend[Generation, LlmOutput]):
         return min(num_fitting, submit.max_tokens)
 
     def _requests(
-        self, submit: Submit, prompt: EncodedPrompt, echo: Echo, constraint: AnswerConstraint
+        self,
+        submit: Submit,
+        prompt: EncodedPrompt,
+        echo: Echo,
+        constraint: AnswerConstraint,
+        adapter: Adapter | None,
     ) -> list[Request]:
         prompt_token_ids = prompt.token_ids
         max_tokens = self._max_tokens(submit, len(prompt_token_ids))
@@ -170,6 +198,7 @@ class LlmFrontend(Frontend[Generation, LlmOutput]):
                 constraint=constraint.make(is_thinking=prompt.is_thinking),
                 prediction=prediction,
                 images=prompt.images,
+                adapter=adapter,
                 cache_namespace=submit.cache_namespace.encode(),
                 cache_max_tokens=submit.cache_max_tokens,
                 tenant=submit.tenant,

@@ -19,6 +19,14 @@ from runtime.llm.linear import Linear
 Release = Callable[[torch.Tensor], None]
 Rotation = tuple[torch.Tensor, torch.Tensor]
 
+SOURCES = {
+    "query_key_value": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attention_output": ("self_attn.o_proj",),
+    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "mlp_output": ("mlp.down_proj",),
+}
+"""Products of a FusedLayer, and the layers of transformers that each computes side by side."""
+
 _FUSED = {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"}
 
 

@@ -9,7 +9,8 @@ from typing import NoReturn
 import msgspec
 
 from runtime.engine import RequestRefused
-from runtime.protocol import ChatPrompt, FailureCode, SamplingParams, Submit
+from runtime.protocol import FailureCode, Submit
+from runtime.submission import ChatPrompt, SamplingParams
 
 NUM_CHOICES_MAX = 1024
 NUM_LOGPROBS_MAX = 100

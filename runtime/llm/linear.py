@@ -38,6 +38,8 @@ class Linear(nn.Module):
         weights = [source.weight.detach() for source in sources]
         biases = [source.bias.detach() for source in sources if source.bias is not None]
         assert len(biases) in {0, len(sources)}, "either all have a bias or none"
+        self.output_sizes = [len(weight) for weight in weights]
+        """Of each source."""
         self.is_packable = can_pack(weights[0].dtype, weights[0].device)
         self._bias = torch.cat(biases) if biases else None
         self._weights = weights

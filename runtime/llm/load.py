@@ -6,6 +6,7 @@ model has computed a token, and its footprint was measured, not estimated.
 
 from pathlib import Path
 from time import perf_counter
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,18 +14,22 @@ from models.info import ModelInfo
 from models.inspection import ModelRefused, inspect_model
 from models.sizing import num_kv_blocks
 from runtime.engine import LoadedEngine, LoadRefused, ReportProgress
+from runtime.llm.adapters.load import AdapterSupport, support_adapters
 from runtime.llm.attention_gather import GatherAttention
-from runtime.llm.block_pool import TRASH_BLOCK
+from runtime.llm.device_memory import DeviceMemory
 from runtime.llm.engine import LlmEngine
 from runtime.llm.frontend import LlmFrontend
-from runtime.llm.loader import build_skeleton, load_weights
+from runtime.llm.linear import Packing
+from runtime.llm.loader import ReportFraction, build_skeleton, load_weights
 from runtime.llm.model_runner import ModelRunner
-from runtime.llm.request import Batch, Request, ScheduledRequest
-from runtime.llm.speculation.load_draft import check_fit, load_draft
+from runtime.llm.prompts import start_renderer
+from runtime.llm.speculation.load_draft import LoadedDraft, check_fit, load_draft
+from runtime.llm.vision.features import ImageFeatures
+from runtime.llm.vision.inputs import VisionInputs
 from runtime.llm.vision.load import load_vision
 from runtime.llm.vision.runner import VisionRunner
 from runtime.memory import footprint_bytes
-from runtime.protocol import FailureCode, LlmSettings, Load, Loaded, SamplingParams
+from runtime.protocol import FailureCode, LlmSettings, Load, Loaded
 
 
 def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
@@ -39,31 +44,22 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
     info = _inspect(directory, load.file_sha256)
     draft_info = _inspect_draft(directory, settings)
     num_blocks = _num_blocks(info, draft_info, settings)
+    renderer = start_renderer(directory, info)  # a process of its own, which begins while this one loads
 
     stages.begin("architecture", 0.05)
     model = build_skeleton(directory, info, settings.max_context_length)
 
     stages.begin("weights", 0.2)
-    dtype = getattr(torch, settings.dtype)
-    try:
-        loaded = load_weights(model, directory, info, dtype=dtype, device=device, report=stages.within(0.2, 0.9))
-        vision = load_vision(loaded.model, directory, info, dtype=dtype, device=device)
-        attention = GatherAttention(
-            info.attention, num_blocks=num_blocks, block_size=settings.block_size, dtype=dtype, device=device
-        )
-        draft = None if draft_info is None else load_draft(draft_info, info, settings, num_blocks)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        message = f"the device ran out of memory while {info.weight_bytes} bytes of weights were loaded"
-        raise LoadRefused(message, FailureCode.OVERLOADED) from error
+    held = _fill(model, load, info, draft_info, num_blocks, stages.within(0.2, 0.9))
 
     stages.begin("warm-up", 0.9)
-    runner = ModelRunner(loaded.model, attention, loaded.packing, vision)
-    _warm_up(runner)
-    footprint = footprint_bytes(device, attention.size_bytes + (draft.kv_bytes if draft is not None else 0))
+    runner = ModelRunner(held.model, held.attention, held.packing, held.vision, held.adapters.adaptation)
+    runner.warm_up()
+    footprint = footprint_bytes(device, held.kv_bytes) + held.adapters.num_bytes  # on no device are they taken yet
 
     stages.begin("tokenizer", 0.95)
     engine = LlmEngine(
-        runner if vision is None else VisionRunner(runner, vision.features),
+        runner if held.features is None else VisionRunner(runner, held.features),
         num_blocks=num_blocks,
         block_size=settings.block_size,
         max_num_requests=settings.max_num_requests,
@@ -73,19 +69,64 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
         enable_prefix_cache=settings.enable_prefix_cache,
         cache_root=repr((sorted(info.file_sha256.items()), settings.dtype)).encode(),
         speculation=settings.speculation,
-        draft_model=None if draft is None else draft.model,
+        draft_model=None if held.draft is None else held.draft.model,
+        memory=DeviceMemory(device, held.attentions, held.features),
+        rest=runner.rest,
     )
     capacity = (num_blocks - 1) * settings.block_size
     max_context_length = min(settings.max_context_length, capacity)
-    frontend = LlmFrontend(directory, info, settings.max_context_length, capacity)
+    frontend = LlmFrontend(directory, info, settings.max_context_length, capacity, held.adapters.shelf, renderer)
     loaded_message = Loaded(
         footprint_bytes=footprint,
         num_blocks=num_blocks,
         block_size=settings.block_size,
         max_context_length=max_context_length,
+        kv_bytes=held.kv_bytes,
         load_ms=stages.finish(),
     )
     return LoadedEngine(engine, frontend, loaded_message)
+
+
+class _Held(NamedTuple):
+    """What a load has put on the device."""
+
+    model: Any
+    packing: Packing
+    attention: GatherAttention
+    vision: VisionInputs | None
+    draft: LoadedDraft | None
+    adapters: AdapterSupport
+
+    @property
+    def features(self) -> ImageFeatures | None:
+        return None if self.vision is None else self.vision.features
+
+    @property
+    def attentions(self) -> list[GatherAttention]:
+        return [self.attention] if self.draft is None else [self.attention, self.draft.attention]
+
+    @property
+    def kv_bytes(self) -> int:
+        return sum(attention.size_bytes for attention in self.attentions)
+
+
+def _fill(
+    model: Any, load: Load, info: ModelInfo, draft_info: ModelInfo | None, num_blocks: int, report: ReportFraction
+) -> _Held:
+    settings, directory = load.settings, Path(load.model_dir)
+    device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
+    try:
+        loaded = load_weights(model, directory, info, dtype=dtype, device=device, report=report)
+        vision = load_vision(loaded.model, directory, info, dtype=dtype, device=device)
+        attention = GatherAttention(
+            info.attention, num_blocks=num_blocks, block_size=settings.block_size, dtype=dtype, device=device
+        )
+        draft = None if draft_info is None else load_draft(draft_info, info, settings, num_blocks)
+        adapters = support_adapters(loaded.model, directory, info, settings)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        message = f"the device ran out of memory while {info.weight_bytes} bytes of weights were loaded"
+        raise LoadRefused(message, FailureCode.OVERLOADED) from error
+    return _Held(loaded.model, loaded.packing, attention, vision, draft, adapters)
 
 
 class _Stages:
@@ -178,6 +219,9 @@ def _num_blocks(info: ModelInfo, draft: ModelInfo | None, settings: LlmSettings)
         max_num_requests=settings.max_num_requests,
         is_cuda=settings.device != "cpu",
         draft=draft,
+        num_adapters=settings.max_num_adapters,
+        max_adapter_rank=settings.max_adapter_rank,
+        known_fixed_bytes=settings.fixed_bytes,
     )
     if fitting < 1:
         message = f"{settings.memory_budget_bytes} bytes hold the model but not one block of KV cache, or not the model"
@@ -185,15 +229,3 @@ def _num_blocks(info: ModelInfo, draft: ModelInfo | None, settings: LlmSettings)
     # More than every request at full length could not be used.
     usable = settings.max_num_requests * -(-settings.max_context_length // settings.block_size)
     return min(fitting, usable) + 1
-
-
-def _warm_up(runner: ModelRunner) -> None:
-    """One token through every layer: pages are read, kernels chosen, buffers there. Its KV is overwritten later."""
-    request = Request(
-        request_id="warm-up",
-        prompt_token_ids=[0],
-        sampling=SamplingParams(temperature=0),
-        max_tokens=1,
-        block_ids=[TRASH_BLOCK + 1],
-    )
-    runner.execute(Batch([ScheduledRequest(request, 1, True)]))

@@ -10,24 +10,55 @@ from typing import Any
 
 import torch
 
+from runtime.llm.adapters.adaptation import Adaptation
 from runtime.llm.attention_gather import GatherAttention
+from runtime.llm.block_pool import TRASH_BLOCK
 from runtime.llm.forward import Forward, TokenRow, Vision
 from runtime.llm.linear import Packing
 from runtime.llm.masks import Mask, MaskFiller, PendingMasks
 from runtime.llm.prompt_logprobs import PromptToken, prompt_logprobs, wanted_tokens
-from runtime.llm.request import Batch, RowResult, SampledToken, ScheduledRequest
+from runtime.llm.request import Batch, Request, RowResult, SampledToken, ScheduledRequest
 from runtime.llm.sampler import SampledRow, sample
 from runtime.llm.speculation.verification import accepted_part
+from runtime.submission import SamplingParams
+
+_REST_S = 0.01
+"""A request that comes in the meantime waits for so long."""
 
 
 class ModelRunner:
     """`model` is a `…ForCausalLM` whose attention is `attention.attend`."""
 
-    def __init__(self, model: Any, attention: GatherAttention, packing: Packing, vision: Vision | None = None) -> None:
-        self._forward = Forward(model, attention, vision)
+    def __init__(
+        self,
+        model: Any,
+        attention: GatherAttention,
+        packing: Packing,
+        vision: Vision | None = None,
+        adaptation: Adaptation | None = None,
+    ) -> None:
+        self._forward = Forward(model, attention, vision, adaptation)
         self._packing = packing
         self._mask_filler = MaskFiller(model.config.get_text_config().vocab_size)
         self._last_forward_s = 0.0
+
+    def warm_up(self) -> None:
+        """One token through every layer: pages are read, kernels chosen, buffers there. Its KV is overwritten later."""
+        request = Request(
+            request_id="warm-up",
+            prompt_token_ids=[0],
+            sampling=SamplingParams(temperature=0),
+            max_tokens=1,
+            block_ids=[TRASH_BLOCK + 1],
+        )
+        self.execute(Batch([ScheduledRequest(request, 1, True)]))
+        self._last_forward_s = 0.0  # the first request has waited for the load, let it not wait for packing, too
+
+    def rest(self) -> bool:
+        """Pack for a moment, since there are no requests; whether layers are left. No step is longer for the next."""
+        self._last_forward_s = 0.0
+        self._packing.advance(_REST_S)
+        return bool(self._packing)
 
     def execute(self, batch: Batch) -> list[RowResult]:
         """Write the KV of every scheduled token; a result for each row, in the batch's order."""
@@ -94,7 +125,8 @@ def _token_row(row: ScheduledRequest) -> TokenRow:
     request, num_tokens, _, draft = row
     start = request.num_computed_tokens
     token_ids = request.token_ids(start, start + num_tokens)
-    return TokenRow([*token_ids, *draft] if draft else token_ids, start, request.block_ids, request.images)
+    token_ids = [*token_ids, *draft] if draft else token_ids
+    return TokenRow(token_ids, start, request.block_ids, request.images, request.adapter)
 
 
 def _sampled_rows(row: ScheduledRequest, masks: list[Mask]) -> list[SampledRow]:

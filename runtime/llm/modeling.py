@@ -3,7 +3,8 @@
 Importing `modeling_llama` the plain way costs 2.3 s and 110 MB, most of it for generation, distribution, quantisation
 and checkpoint conversion; the architecture itself needs 0.2 s. So where nobody has imported transformers yet, the
 modules that lead there are stood in for, by exactly the names that decoders take from them. A name that is not
-here is an ImportError, and that architecture is imported in full. Nothing of this survives the import.
+here is an ImportError, and that architecture is imported in full. What was imported this way is put aside, for the
+next architecture to find; nobody else ever sees it.
 """
 
 import importlib
@@ -22,6 +23,11 @@ logger = logging.getLogger(__name__)
 
 _PACKAGES = {"gemma3_text": "gemma3"}
 """By model type, where a package of transformers is called otherwise."""
+
+_ANY_MODEL_TYPE = "llama"
+"""Its modules lead to all that decoders have in common."""
+_lean_modules: dict[str, ModuleType] = {}
+"""By name, while nothing is being imported."""
 
 DecoratedT = TypeVar("DecoratedT")
 AttentionFunction = Callable[..., tuple[torch.Tensor, None]]
@@ -52,6 +58,11 @@ def import_architecture(model_type: str, name: str, attention_name: str, attend:
     return Architecture(model_class, get_type_hints(model_class)["config"])
 
 
+def prepare_architectures() -> None:
+    """Import what most of them need, ahead of any model; half of what a load would import."""
+    _import_lean(f"transformers.models.{_ANY_MODEL_TYPE}.modeling_{_ANY_MODEL_TYPE}")
+
+
 def _import_lean(module_name: str) -> ModuleType | None:
     try:
         with _stand_ins():
@@ -63,7 +74,20 @@ def _import_lean(module_name: str) -> ModuleType | None:
 
 @contextmanager
 def _stand_ins() -> Iterator[None]:
-    """What is imported inside is forgotten at the end, so that a later plain import of transformers works."""
+    """What is imported inside is put aside at the end, so that a later plain import of transformers works."""
+    if not _lean_modules:
+        _make_stand_ins()
+    sys.modules.update(_lean_modules)
+    try:
+        utils = importlib.import_module("transformers.utils")
+        utils.auto_docstring = _undecorated  # type: ignore[attr-defined]  # it reads and rewrites source files
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "transformers"]:
+            _lean_modules[name] = sys.modules.pop(name)
+
+
+def _make_stand_ins() -> None:
     spec = importlib.util.find_spec("transformers")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("transformers is not installed")
@@ -79,19 +103,12 @@ def _stand_ins() -> Iterator[None]:
         _stand_in(suffix, {**names, "__path__": [root + suffix.replace(".", "/")]})
     for suffix, names in _MODULES.items():
         _stand_in(suffix, names)
-    try:
-        utils = importlib.import_module("transformers.utils")
-        utils.auto_docstring = _undecorated  # type: ignore[attr-defined]  # it reads and rewrites source files
-        yield
-    finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "transformers"]:
-            del sys.modules[name]
 
 
 def _stand_in(suffix: str, names: dict[str, object]) -> None:
     module = ModuleType("transformers" + suffix)
     module.__dict__.update(names)
-    sys.modules[module.__name__] = module
+    _lean_modules[module.__name__] = module
 
 
 class _Unused:

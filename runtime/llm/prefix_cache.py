@@ -1,8 +1,8 @@
 """Which blocks of a request were computed before, for whoever may share them: full blocks under chained digests.
 
-A block's digest covers its own tokens and, through its parent's, everything before it; the chain starts at the model
-and the request's cache namespace, so equal text in two namespaces never meets. Never shares a block before its KV is
-computed, nor one that a request still has to write.
+A block's digest covers its own tokens and, through its parent's, everything before it; the chain starts at the model,
+the request's adapter and its cache namespace, so equal text in two namespaces, or under two adapters, never meets.
+Never shares a block before its KV is computed, nor one that a request still has to write.
 """
 
 from array import array
@@ -61,6 +61,10 @@ class PrefixCache:
                 self._pool.publish(request.block_ids[i], request.block_digests[i])
             request.num_published_blocks = num_full_blocks
 
+    def clear(self) -> None:
+        """Nothing computed before can be found any more; only while no request runs."""
+        self._pool.forget_contents()
+
     def _extend_digests(self, request: Request, num_blocks: int) -> None:
         digests = request.block_digests
         size = self._block_size
@@ -71,7 +75,9 @@ class PrefixCache:
             digests.append(self._digest(parent, tokens.tobytes() + _images_in(request, start, start + size)))
 
     def _namespace_digest(self, request: Request) -> bytes:
-        digest = self._digest(self._root, request.cache_namespace)
+        adapter = b"" if request.adapter is None else request.adapter.digest
+        # The length keeps a namespace from looking like an adapter before it.
+        digest = self._digest(self._root, bytes([len(adapter)]) + adapter + request.cache_namespace)
         return digest if self._spans_calls else self._digest(digest, request.request_id.encode())
 
     def _digest(self, parent: bytes, content: bytes) -> bytes:

@@ -20,7 +20,8 @@ from runtime.llm.plain_text import mark_names
 from runtime.llm.request import PromptImage
 from runtime.llm.vision.prompt_images import PromptImages, image_files
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import ChatMessage, ChatPrompt, FailureCode, TextPrompt, TokenPrompt
+from runtime.protocol import FailureCode
+from runtime.submission import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 
 SHRINKAGE_MAX = 4
 """A tokenizer's normaliser makes a text shorter by this factor at most, in characters."""
@@ -46,18 +47,29 @@ class _Rendered(NamedTuple):
     """Those of its messages, without their places."""
 
 
+def start_renderer(model_dir: Path, info: ModelInfo) -> Renderer | None:
+    """It needs some tenths of a second before it can answer: start it early."""
+    return Renderer(model_dir) if info.has_chat_template else None
+
+
 class Prompts:
-    """`max_num_tokens`: longer prompts are refused."""
+    """`max_num_tokens`: longer prompts are refused. `renderer`: the model's, if it has been started already."""
 
     def __init__(
-        self, model_dir: Path, info: ModelInfo, vocabulary: Vocabulary, dialect: Dialect, max_num_tokens: int
+        self,
+        model_dir: Path,
+        info: ModelInfo,
+        vocabulary: Vocabulary,
+        dialect: Dialect,
+        max_num_tokens: int,
+        renderer: Renderer | None = None,
     ) -> None:
         self._vocab_size = info.vocab_size
         self._vocabulary = vocabulary
         self._dialect = dialect
         self._max_num_tokens = max_num_tokens
         self._bos_token_id = _find_bos_token_id(model_dir, vocabulary)
-        self._renderer = Renderer(model_dir) if info.has_chat_template else None
+        self._renderer = renderer or start_renderer(model_dir, info)
         self._images = PromptImages(info.vision, vocabulary, max_num_tokens) if info.vision is not None else None
 
     def close(self) -> None:
@@ -185,6 +197,8 @@ class Prompts:
 
     def _check_length(self, text: str, param: str) -> None:
         """Megabytes that cannot fit would hold up everybody else's text while they are tokenised."""
+        if len(text) <= self._max_num_tokens:
+            return  # it costs little to know for certain
         num_tokens_min = self._num_tokens_min(text)
         if num_tokens_min > self._max_num_tokens:
             _refuse(self._too_long(f"{len(text)} characters, at least {num_tokens_min} tokens"), param)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from runtime.llm.sampling.token_counts import TokenCounts
 from runtime.llm.timeline import Timeline
-from runtime.protocol import Performance, SamplingParams
+from runtime.protocol import Performance
+from runtime.submission import SamplingParams
 
 FinishReason = Literal["stop", "length"]
 
@@ -47,6 +48,14 @@ class RequestStatus(Enum):
     WAITING = auto()  # holds no blocks
     RUNNING = auto()  # holds blocks for every token it has
     FINISHED = auto()  # holds no blocks; `finish_reason` says why, None when aborted
+
+
+class Adapter(Protocol):
+    """Weights that change what the model computes for the requests that name them; `adapters/adapter.py`."""
+
+    @property
+    def digest(self) -> bytes:
+        """Of what they are; part of the prefix cache's key."""
 
 
 class PromptImage(NamedTuple):
@@ -84,6 +93,8 @@ class Request:
     """What the client expects as output."""
     images: Sequence[PromptImage] = ()
     """In the prompt's order."""
+    adapter: Adapter | None = None
+    """None: the model as it is."""
     cache_namespace: bytes = b""
     cache_max_tokens: int | None = None
     """Prompt tokens that may be taken from the prefix cache at most."""

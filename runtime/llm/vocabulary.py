@@ -7,6 +7,7 @@ pieces with or without byte fallback); a tokenizer with any other decoder is ref
 
 import re
 from collections.abc import Set
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -80,7 +81,6 @@ class Vocabulary:
         self._steps: list[_Decoder] = list(decoder.decoders) if isinstance(decoder, Sequence) else [decoder]
         self.num_stripped_spaces = sum(map(_num_stripped_spaces, self._steps))
         """So many spaces at the beginning of a text are an artefact of the tokenizer."""
-        self.token_length_max = max(map(len, self._tokenizer.get_vocab()))
         added = self._tokenizer.get_added_tokens_decoder()
         self.added_token_ids = {token.content: token_id for token_id, token in added.items()}
         """By text: tokens beside those of the model proper, special ones and others, such as the markup of calls."""
@@ -91,6 +91,11 @@ class Vocabulary:
     @classmethod
     def load(cls, model_dir: Path) -> "Vocabulary":
         return cls((model_dir / "tokenizer.json").read_bytes())
+
+    @cached_property
+    def token_length_max(self) -> int:
+        """Found out when it is first asked for, since it takes a tenth of a second."""
+        return max(map(len, self._tokenizer.get_vocab()))
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         token_ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids

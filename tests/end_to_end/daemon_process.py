@@ -108,7 +108,8 @@ class DaemonProcess:
 
 def _is_worker(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        return process.status() != psutil.STATUS_ZOMBIE and "--replica" in process.cmdline()
+        # One that began as a spare has given itself a title: one word with spaces in it.
+        return process.status() != psutil.STATUS_ZOMBIE and "--replica" in " ".join(process.cmdline())
     return False
 
 

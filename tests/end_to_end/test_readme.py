@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.daemon_process import DaemonProcess, running_daemon
+from tests.fakes.tiny_addon import build_tiny_addon
 from tests.fakes.tiny_llm import build_tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -19,9 +20,10 @@ START_COMMANDS = "scripts/quickstart"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reader's home directory, with a model folder of his own in it."""
+    """The reader's home directory, with a model folder of his own in it, and an addon to that."""
     home = tmp_path_factory.mktemp("home")
     build_tiny_model(home / "my-model", "qwen2")
+    build_tiny_addon(home / "my-addon", home / "my-model")
     return home
 
 

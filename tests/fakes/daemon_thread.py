@@ -44,9 +44,12 @@ class DaemonThread:
 
     def script_model(self, model_id: str, fake_model: FakeModel) -> None:
         """How workers load and run this model of the daemon's own account from now on."""
+        fake_model.write(self.model_directory(model_id))
+
+    def model_directory(self, model_id: str) -> Path:
         principal = self.call(self._services.identity.authenticate(self.api_key))
         model = self.call(self._services.models.get(principal, principal.account_id, model_id))
-        fake_model.write(self.data_dir / "models" / model.directory)
+        return self.data_dir / "models" / model.directory
 
 
 @contextmanager

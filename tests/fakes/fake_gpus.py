@@ -2,7 +2,7 @@
 
 from appliance.config import GIB
 from appliance.errors import Code, HearthError
-from appliance.orchestrator.gpus import Device
+from appliance.orchestrator.gpus import Device, DeviceSample
 
 
 def fake_device(index: int = 0, gigabytes: int = 80, accelerator_type: str = "NVIDIA_H100_80GB") -> Device:
@@ -21,9 +21,15 @@ class FakeInventory:
         self.devices = list(devices) or [fake_device()]
         self.used: dict[str, dict[int, int]] = {device.id: {} for device in self.devices}
         """Bytes by pid, by device; what `used_bytes` answers."""
+        self.samples: dict[str, DeviceSample] = {}
         self.is_answering = True
 
     async def used_bytes(self, device_id: str) -> dict[int, int]:
         if not self.is_answering:
             raise HearthError(Code.UNAVAILABLE, "the driver does not answer")
         return self.used[device_id]
+
+    async def sample(self, device_id: str) -> DeviceSample:
+        if not self.is_answering:
+            raise HearthError(Code.UNAVAILABLE, "the driver does not answer")
+        return self.samples.get(device_id, DeviceSample())

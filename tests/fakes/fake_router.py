@@ -21,6 +21,7 @@ class Lease(NamedTuple):
     deployment: str
     affinity_key: str | None
     wait_s: float
+    adapter: str = ""
 
 
 async def answer_in_words(submit: Submit) -> AsyncGenerator[list[Delta], None]:
@@ -54,7 +55,10 @@ def word_delta(submit: Submit, index: int, position: int, word: str, is_last: bo
 
 
 class FakeClient:
-    def __init__(self, router: "FakeRouter") -> None:
+    """Each lease is of a worker of its own."""
+
+    def __init__(self, router: "FakeRouter", pid: int) -> None:
+        self.pid = pid
         self._router = router
 
     async def generate(self, submit: Submit) -> AsyncGenerator[list[Delta], None]:
@@ -70,23 +74,29 @@ class FakeClient:
 
 
 class FakeRouter:
-    """`refusal` is raised instead of a lease."""
+    """`refusal` is raised instead of a lease; `forecasts` are what waiting callers are told, one after the other."""
 
     def __init__(self, script: Script = answer_in_words) -> None:
         self.script = script
         self.refusal: Exception | None = None
+        self.forecasts: list[str] = []
         self.leases: list[Lease] = []
         self.submits: list[Submit] = []
         self.aborted: list[str] = []
         self.num_leased = 0
 
     @asynccontextmanager
-    async def lease(self, deployment: Deployment, affinity_key: str | None, wait_s: float) -> AsyncIterator[FakeClient]:
-        self.leases.append(Lease(deployment.name, affinity_key, wait_s))
+    async def lease(
+        self, deployment: Deployment, affinity_key: str | None, wait_s: float, adapter: str = ""
+    ) -> AsyncIterator[FakeClient]:
+        self.leases.append(Lease(deployment.name, affinity_key, wait_s, adapter))
         if self.refusal is not None:
             raise self.refusal
         self.num_leased += 1
         try:
-            yield FakeClient(self)
+            yield FakeClient(self, pid=len(self.leases))
         finally:
             self.num_leased -= 1
+
+    def forecast(self, deployment: Deployment, wait_s: float) -> str:
+        return self.forecasts.pop(0) if self.forecasts else ""

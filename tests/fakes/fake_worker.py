@@ -1,8 +1,9 @@
 """A worker without a model: speaks runtime.protocol like the real one, makes its tokens up, and misbehaves on command.
 
 Started as `python -m tests.fakes.fake_worker` with the real one's arguments. `FakeModel`, a file in the model's
-directory, tells it how to load; `Script`, which is a prompt's text, tells it what to do with that request. Any other
-prompt gets a well-behaved answer, the same in every run: `answer` says which.
+directory, tells it how to load, sleep and wake; `Script`, which is a prompt's text, tells it what to do with that
+request. Any other prompt gets a well-behaved answer, the same in every run: `answer` says which. With `--kind spare` it
+is prepared at once. An adapter's directory may hold a file `refuse`, `fail` or `hang`.
 """
 
 import argparse
@@ -26,7 +27,10 @@ from runtime.protocol import (
     FRAME_HEADER,
     PROTOCOL_VERSION,
     Abort,
-    ChatPrompt,
+    AdapterFailed,
+    AdapterLoaded,
+    Asleep,
+    Awake,
     Delta,
     Failed,
     FailureCode,
@@ -34,22 +38,26 @@ from runtime.protocol import (
     Heartbeat,
     Hello,
     Load,
+    LoadAdapter,
     Loaded,
     LoadFailed,
     LoadProgress,
     Outputs,
+    Prepared,
     Shutdown,
+    Sleep,
     Submit,
-    TextPrompt,
     TokenLogprob,
-    TokenPrompt,
     TopLogprob,
     ToWorker,
+    UnloadAdapter,
     Usage,
+    Wake,
     decode_to_worker,
     encode_frame,
     frame_length,
 )
+from runtime.submission import ChatPrompt, TextPrompt, TokenPrompt
 from tests.fakes.low_level import with_low_level
 
 NUM_BLOCKS = 1024
@@ -71,6 +79,12 @@ class FakeModel(msgspec.Struct, frozen=True, kw_only=True):
     """Further requests wait."""
     heartbeat_s: float = 0.1
     exit_on_shutdown: bool = True
+    footprint_bytes: int = 1
+    """As it says to have measured."""
+    host_bytes: int = 1
+    """As it says to hold while it sleeps."""
+    sleep: Literal["succeed", "exit", "hang"] = "succeed"
+    wake_s: float = 0.0
 
     def write(self, directory: Path) -> None:
         (directory / "fake-model.json").write_bytes(msgspec.json.encode(self))
@@ -118,9 +132,9 @@ def token_text(prompt_text: str, index: int, position: int) -> str:
     return f"{zlib.crc32(prompt_text.encode()) % 1000}.{index}.{position} "
 
 
-def answer(prompt_text: str, index: int = 0, num_tokens: int = 8) -> str:
+def answer(prompt_text: str, index: int = 0, num_tokens: int = 8, adapter: str = "") -> str:
     """The text that choice `index` of a well-behaved request ends up with."""
-    return "".join(token_text(prompt_text, index, position) for position in range(num_tokens))
+    return "".join(token_text(adapter + prompt_text, index, position) for position in range(num_tokens))
 
 
 class Request:
@@ -149,7 +163,9 @@ class Request:
         return [self._delta(index, position, is_environment_asked) for index in range(self.submit.num_choices)]
 
     def _delta(self, index: int, position: int, is_environment_asked: bool) -> Delta:
-        text = json.dumps(dict(os.environ)) if is_environment_asked else token_text(self.text, index, position)
+        text = token_text(self.submit.adapter + self.text, index, position)
+        if is_environment_asked:
+            text = json.dumps(dict(os.environ))
         delta = Delta(
             request_id=self.submit.request_id,
             index=index,
@@ -176,8 +192,10 @@ class Request:
 
 
 class FakeWorker:
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, is_spare: bool) -> None:
         self._connection = connection
+        self._is_spare = is_spare
+        self._adapters: set[str] = set()
         self._received = bytearray()
         self._model = FakeModel()
         self._requests: dict[str, Request] = {}
@@ -187,6 +205,8 @@ class FakeWorker:
 
     def run(self) -> None:
         self._send(Hello(protocol=PROTOCOL_VERSION, pid=os.getpid()))
+        if self._is_spare:
+            self._send(Prepared(footprint_bytes=1))
         while True:
             next_at = min(self._next_heartbeat_at, self._next_step_at if self._requests else FOREVER_S * 1000)
             readable, _, _ = select.select([self._connection], [], [], max(0.0, next_at - time.monotonic()))
@@ -217,16 +237,60 @@ class FakeWorker:
             case Load():
                 self._load(message)
             case Submit():
-                if not self._requests:
-                    self._next_step_at = time.monotonic() + self._model.step_ms / 1000
-                self._requests[message.request_id] = Request(message)
+                self._take(message)
             case Abort(request_id=request_id):
                 self._requests.pop(request_id, None)
             case Shutdown():
                 if self._model.exit_on_shutdown:
                     sys.exit(0)
+            case LoadAdapter():
+                self._load_adapter(message)
+            case UnloadAdapter(adapter=adapter):
+                self._adapters.discard(adapter)
+            case Sleep():
+                self._sleep()
+            case Wake():
+                for tenth in range(10):
+                    self._send(LoadProgress(stage="weights", fraction=tenth / 10))
+                    time.sleep(self._model.wake_s / 10)
+                self._send(Awake(load_ms={"weights": 1000 * self._model.wake_s}))
             case _:
                 assert_never(message)
+
+    def _take(self, submit: Submit) -> None:
+        if submit.adapter and submit.adapter not in self._adapters:
+            message = f"there is no adapter {submit.adapter!r}"
+            self._send(Failed(request_id=submit.request_id, code=FailureCode.NOT_FOUND, message=message))
+            return
+        if not self._requests:
+            self._next_step_at = time.monotonic() + self._model.step_ms / 1000
+        self._requests[submit.request_id] = Request(submit)
+
+    def _load_adapter(self, message: LoadAdapter) -> None:
+        directory = Path(message.directory)
+        if (directory / "hang").exists():
+            return
+        for name, code, reason in (
+            ("refuse", FailureCode.INVALID, "not of this base model"),
+            ("fail", FailureCode.INTERNAL, "RuntimeError while loading"),
+        ):
+            if (directory / name).exists():
+                self._send(AdapterFailed(adapter=message.adapter, code=code, message=reason))
+                return
+        self._adapters.add(message.adapter)
+        self._send(AdapterLoaded(adapter=message.adapter))
+
+    def _sleep(self) -> None:
+        assert not self._requests, "asked to sleep with requests"
+        match self._model.sleep:
+            case "succeed":
+                self._send(Asleep(host_bytes=self._model.host_bytes))
+            case "exit":
+                sys.exit(self._model.exit_status)
+            case "hang":
+                time.sleep(FOREVER_S)
+            case _:
+                assert_never(self._model.sleep)
 
     def _load(self, load: Load) -> None:
         self._model = FakeModel.read(Path(load.model_dir))
@@ -240,7 +304,11 @@ class FakeWorker:
                 context = load.settings.max_context_length
                 self._send(
                     Loaded(
-                        footprint_bytes=1, num_blocks=NUM_BLOCKS, block_size=32, max_context_length=context, load_ms={}
+                        footprint_bytes=self._model.footprint_bytes,
+                        num_blocks=NUM_BLOCKS,
+                        block_size=32,
+                        max_context_length=context,
+                        load_ms={},
                     )
                 )
             case "refuse":
@@ -343,14 +411,16 @@ def _text_of(submit: Submit) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name in ("--kind", "--deployment", "--replica", "--socket"):
+    for name in ("--kind", "--socket"):
         parser.add_argument(name, required=True)
+    for name in ("--deployment", "--replica"):
+        parser.add_argument(name)
     parser.add_argument("--parent-pid", type=int, required=True)
     options = parser.parse_args()
     die_with_parent(options.parent_pid)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(options.socket)
-    FakeWorker(connection).run()
+    FakeWorker(connection, is_spare=options.kind == "spare").run()
 
 
 if __name__ == "__main__":

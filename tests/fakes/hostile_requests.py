@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.protocol import SamplingParams, Submit, TokenPrompt
+from runtime.protocol import Submit
+from runtime.submission import SamplingParams, TokenPrompt
 from tests.fakes.tiny_llm import END_TOKEN_ID, VOCAB_SIZE
 
 FEATURE_PROBABILITY = 0.3
@@ -19,6 +20,8 @@ NUM_PROMPT_TOKENS_MAX = 32
 NUM_NEW_TOKENS_MAX = 24
 COMMON_START = [3 + i % 5 for i in range(NUM_PROMPT_TOKENS_MAX)]
 """Many prompts begin with some of it, so that their blocks meet in the cache."""
+ADDONS = ["one addon", "another"]
+"""Adapters that whoever serves these requests has loaded."""
 
 
 class Asked(NamedTuple):
@@ -88,6 +91,10 @@ def cache_limit(rng: random.Random) -> Asked:
     return Asked({"cache_max_tokens": rng.randrange(NUM_PROMPT_TOKENS_MAX)})
 
 
+def addon(rng: random.Random) -> Asked:
+    return Asked({"adapter": rng.choice(ADDONS)})
+
+
 FEATURES: list[Feature] = [
     heat,
     truncation,
@@ -101,6 +108,7 @@ FEATURES: list[Feature] = [
     stop_tokens,
     prediction,
     cache_limit,
+    addon,
 ]
 
 

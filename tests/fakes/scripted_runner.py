@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from runtime.llm.block_pool import TRASH_BLOCK
 from runtime.llm.request import Batch, Request, RowResult, SampledToken, ScheduledRequest
 from runtime.llm.speculation.verification import accepted_part
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 
 VOCAB_SIZE = 50
 STOP_TOKEN_ID = 7

@@ -22,7 +22,8 @@ from runtime.engine import (
     ReportProgress,
     RequestRefused,
 )
-from runtime.protocol import Delta, FailureCode, Load, Loaded, Submit, TextPrompt, Usage
+from runtime.protocol import Delta, FailureCode, Load, LoadAdapter, Loaded, Submit, Usage
+from runtime.submission import TextPrompt
 from runtime.worker import run_worker
 
 
@@ -73,6 +74,12 @@ class CountingEngine(Engine[CountRequest, Count]):
     def stats(self) -> EngineStats:
         return EngineStats(num_running=len(self._left), num_waiting=0, num_free_blocks=7, num_blocks=9)
 
+    def sleep(self) -> int:
+        return 1234
+
+    def wake(self) -> dict[str, float]:
+        return {"weights": 1.5}
+
 
 class CountingFrontend(Frontend[CountRequest, Count]):
     def __init__(self) -> None:
@@ -81,9 +88,12 @@ class CountingFrontend(Frontend[CountRequest, Count]):
         self._num_choices: dict[str, int] = {}
         """Of any request; all say the same."""
         self._released: Future[None] = Future()
+        self._adapters: set[str] = set()
 
     def prepare(self, submit: Submit) -> CountRequest:
         assert isinstance(submit.prompt, TextPrompt)
+        if submit.adapter and submit.adapter not in self._adapters:
+            raise RequestRefused(FailureCode.NOT_FOUND, "no such addon", "model")
         text = submit.prompt.text
         if text == "refuse":
             raise RequestRefused(FailureCode.INVALID, "that text is refused", "prompt")
@@ -97,6 +107,19 @@ class CountingFrontend(Frontend[CountRequest, Count]):
         self._known[submit.request_id] = text
         self._num_choices[submit.request_id] = submit.num_choices
         return CountRequest(submit.request_id, text)
+
+    def load_adapter(self, load: LoadAdapter) -> Future[None]:
+        """By another thread; "bad …" is refused."""
+        done: Future[None] = Future()
+        refusal = LoadRefused("a bad addon") if load.adapter.startswith("bad ") else None
+        finish, outcome = (done.set_exception, refusal) if refusal else (done.set_result, None)
+        threading.Thread(target=finish, args=[outcome]).start()
+        if refusal is None:
+            self._adapters.add(load.adapter)
+        return done
+
+    def unload_adapter(self, adapter: str) -> None:
+        self._adapters.discard(adapter)
 
     def render(self, outputs: list[Count]) -> Rendered:
         rendered = Rendered([], [], [])

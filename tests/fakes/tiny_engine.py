@@ -6,18 +6,27 @@ from typing import Any
 
 import torch
 
+from models.addon_config import RANK_MAX
+from models.addons import adaptable_layers, inspect_addon
 from models.info import ModelInfo
 from models.inspection import inspect_model
+from runtime.llm.adapters.adaptation import Adaptation
+from runtime.llm.adapters.adapter import LoraAdapter
+from runtime.llm.adapters.places import find_places
+from runtime.llm.adapters.reading import BaseModel, read_adapter
 from runtime.llm.attention_gather import GatherAttention, Span
+from runtime.llm.device_memory import DeviceMemory
 from runtime.llm.engine import NO_SPECULATION, LlmEngine
+from runtime.llm.forward import TokenRow
 from runtime.llm.forward_context import use_attention
 from runtime.llm.loader import build_skeleton, load_weights
 from runtime.llm.model_runner import ModelRunner
-from runtime.llm.request import Generation, Request, TokenOutput
+from runtime.llm.request import Adapter, Generation, Request, TokenOutput
 from runtime.llm.speculation.draft_model import TorchDraftModel
 from runtime.llm.vision.load import load_vision
 from runtime.llm.vision.runner import VisionRunner
-from runtime.protocol import SamplingParams, Speculation
+from runtime.protocol import Speculation
+from runtime.submission import SamplingParams
 
 BLOCK_SIZE = 8
 GREEDY = SamplingParams(temperature=0)
@@ -44,6 +53,9 @@ class TinyModel:
             device=torch.device("cpu"),
             is_fused=is_fused,
         )
+        places = find_places(self.model, adaptable_layers(directory))
+        self._base = BaseModel(directory, self.info, places, dtype, torch.device("cpu"))
+        self.adaptation = Adaptation([place.linear for place in places.values()], torch.device("cpu"))
         self.vision = load_vision(self.model, directory, self.info, dtype=torch.float32, device=torch.device("cpu"))
 
     def attention(self, num_blocks: int = 200) -> GatherAttention:
@@ -56,12 +68,19 @@ class TinyModel:
         )
 
     def runner(self, num_blocks: int = 200) -> ModelRunner:
-        return ModelRunner(self.model, self.attention(num_blocks), self.packing, self.vision)
+        return ModelRunner(self.model, self.attention(num_blocks), self.packing, self.vision, self.adaptation)
 
-    def logits(self, token_ids: list[int], spans: list[Span]) -> torch.Tensor:
+    def adapter(self, directory: Path) -> LoraAdapter:
+        """An addon to this model."""
+        known = inspect_addon(directory, self._base.directory, self.info).file_sha256
+        return read_adapter(directory, known, self._base, rank_max=RANK_MAX)
+
+    def logits(self, token_ids: list[int], spans: list[Span], adapter: Adapter | None = None) -> torch.Tensor:
         """Of every token of one step in which nothing was computed before."""
+        rows = [TokenRow(token_ids, 0, [], adapter=adapter)]
         positions = [position for span in spans for position in range(span.num_tokens)]
-        with torch.inference_mode(), use_attention(self.attention().prepare(spans)):
+        attention = use_attention(self.attention().prepare(spans))
+        with torch.inference_mode(), attention, self.adaptation.applied(rows):
             logits: torch.Tensor = self.model(
                 input_ids=torch.tensor([token_ids]), position_ids=torch.tensor([positions]), use_cache=False
             ).logits[0]
@@ -86,7 +105,9 @@ class TinyModel:
         speculation: Speculation = NO_SPECULATION,
         draft_model: TorchDraftModel | None = None,
     ) -> LlmEngine:
-        runner = self.runner(num_blocks)
+        attention = self.attention(num_blocks)
+        runner = ModelRunner(self.model, attention, self.packing, self.vision, self.adaptation)
+        features = None if self.vision is None else self.vision.features
         return LlmEngine(
             runner if self.vision is None else VisionRunner(runner, self.vision.features),
             num_blocks=num_blocks,
@@ -99,6 +120,7 @@ class TinyModel:
             cache_root=b"tiny",
             speculation=speculation,
             draft_model=draft_model,
+            memory=DeviceMemory(torch.device("cpu"), [attention], features),
         )
 
 
@@ -111,6 +133,7 @@ def make_request(
     seed: int = 0,
     num_logprobs: int | None = None,
     prediction: Sequence[int] = (),
+    adapter: Adapter | None = None,
 ) -> Request:
     return Request(
         request_id=request_id,
@@ -120,6 +143,7 @@ def make_request(
         max_tokens=max_tokens,
         num_logprobs=num_logprobs,
         prediction=list(prediction),
+        adapter=adapter,
     )
 
 

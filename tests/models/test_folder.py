@@ -109,6 +109,19 @@ def test_everything_read_is_hashed(tmp_path: Path) -> None:
         }
 
 
+def test_a_file_is_as_known_if_it_has_the_same_bytes(tmp_path: Path) -> None:
+    (tmp_path / "same").write_bytes(b"a")
+    (tmp_path / "other").write_bytes(b"b")
+    known = hashlib.sha256(b"a").hexdigest()
+    with ModelFolder(tmp_path, {"same": known, "other": known}) as folder:
+        assert folder.is_as_known("same")
+        assert not folder.is_as_known("other")
+        assert folder.sha256 == {"same": known, "other": hashlib.sha256(b"b").hexdigest()}
+    (tmp_path / "unknown").touch()
+    with ModelFolder(tmp_path) as folder:
+        assert not folder.is_as_known("unknown")
+
+
 def test_malformed_json_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b"{")
     with ModelFolder(tmp_path) as folder, pytest.raises(ModelRefused) as refused:

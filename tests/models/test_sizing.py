@@ -13,6 +13,7 @@ from models.sizing import (
     CUDA_PROCESS_BYTES,
     activation_bytes,
     kv_bytes_per_token,
+    kv_cache_bytes,
     num_kv_blocks,
     replica_bytes,
     weight_bytes,
@@ -150,6 +151,45 @@ def test_a_replica_is_the_sum_of_its_parts() -> None:
     assert 21 < num_bytes / 1024**3 < 22
 
 
+def over_devices(model: ModelInfo, num_devices: int) -> int:
+    return replica_bytes(
+        model,
+        "bfloat16",
+        max_context_length=4096,
+        concurrency=8,
+        max_batch_tokens=512,
+        max_num_requests=64,
+        is_cuda=True,
+        num_devices=num_devices,
+    )
+
+
+def test_over_two_devices_weights_and_kv_are_halved_and_the_rest_is_whole() -> None:
+    kv_cache = 8 * (4096 + BLOCK_SIZE_MAX) * 131_072
+    halved = 16_060_522_496 + kv_cache
+    embedding = 128_256 * 4096 * 2
+    assert over_devices(LLAMA_8B, 1) - over_devices(LLAMA_8B, 2) == halved // 2 - embedding
+
+
+def test_heads_that_do_not_divide_leave_one_device_with_more() -> None:
+    two_heads = [
+        kv_cache_bytes([QWEN_0_5B], "bfloat16", max_context_length=0, concurrency=1, num_devices=n) for n in (1, 2, 4)
+    ]
+    assert two_heads == [BLOCK_SIZE_MAX * 12_288, BLOCK_SIZE_MAX * 6_144, BLOCK_SIZE_MAX * 6_144]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(model=MODELS, num_devices=st.integers(1, 8))
+def test_devices_together_hold_at_least_what_one_would(model: ModelInfo, num_devices: int) -> None:
+    assert num_devices * over_devices(model, num_devices) >= over_devices(model, 1)
+
+
+def test_what_is_known_to_be_held_leaves_the_rest_for_blocks() -> None:
+    budget: dict[str, Any] = {"memory_budget_bytes": 10_000 + 7 * 32 * 12_288, "block_size": 32}
+    shape: dict[str, Any] = {"max_batch_tokens": 512, "max_num_requests": 8, "is_cuda": False}
+    assert num_kv_blocks(QWEN_0_5B, "bfloat16", known_fixed_bytes=10_000, **budget, **shape) == 7
+
+
 @pytest.mark.parametrize(("is_cuda", "num_copies"), [(True, 0), (False, 1)])
 def test_on_cpu_a_tied_head_is_a_second_copy(is_cuda: bool, num_copies: int) -> None:
     def replica(model: ModelInfo) -> int:
@@ -195,6 +235,7 @@ def test_a_budget_below_weights_and_activations_has_no_blocks() -> None:
     batch_tokens=st.integers(1, 8192),
     num_requests=st.integers(1, 512),
     is_cuda=st.booleans(),
+    num_adapters=st.integers(0, 8),
 )
 def test_the_blocks_of_a_replicas_memory_hold_what_was_asked(
     model: ModelInfo,
@@ -205,8 +246,10 @@ def test_the_blocks_of_a_replicas_memory_hold_what_was_asked(
     batch_tokens: int,
     num_requests: int,
     is_cuda: bool,
+    num_adapters: int,
 ) -> None:
     shape: dict[str, Any] = {
+        "num_adapters": num_adapters,
         "max_batch_tokens": batch_tokens,
         "max_num_requests": num_requests,
         "is_cuda": is_cuda,
@@ -230,3 +273,5 @@ def test_more_of_anything_never_needs_less(model: ModelInfo, dtype: str, context
     assert replica(concurrency=concurrency + 1) > least
     assert replica(max_batch_tokens=65) > least
     assert replica(max_num_requests=41) > least
+    assert replica(num_adapters=2) > replica(num_adapters=1) > least
+    assert replica(num_adapters=1, max_adapter_rank=65) > replica(num_adapters=1, max_adapter_rank=64)

@@ -15,6 +15,8 @@ from runtime.protocol import (
     FRAME_HEADER,
     PROTOCOL_VERSION,
     Abort,
+    AdapterFailed,
+    AdapterLoaded,
     Failed,
     FailureCode,
     FromWorker,
@@ -22,18 +24,20 @@ from runtime.protocol import (
     Hello,
     LlmSettings,
     Load,
+    LoadAdapter,
     Loaded,
     LoadFailed,
     LoadProgress,
     Outputs,
     Shutdown,
     Submit,
-    TextPrompt,
     ToWorker,
+    UnloadAdapter,
     decode_from_worker,
     encode_frame,
     frame_length,
 )
+from runtime.submission import TextPrompt
 
 DEADLINE_S = 30.0
 
@@ -91,6 +95,10 @@ def is_end(message: FromWorker, request_id: str) -> bool:
     return isinstance(message, Outputs) and any(
         delta.request_id == request_id and delta.finish_reason for delta in message.deltas
     )
+
+
+def is_about_adapter(message: FromWorker) -> bool:
+    return isinstance(message, AdapterLoaded | AdapterFailed)
 
 
 def submit(request_id: str, text: str) -> Submit:
@@ -181,6 +189,29 @@ def test_a_request_whose_client_left_while_it_waited_is_forgotten(loaded: Daemon
     heard = loaded.until(lambda message: is_end(message, "b"))
     ids = {delta.request_id for message in heard if isinstance(message, Outputs) for delta in message.deltas}
     assert "a" not in ids
+
+
+def test_an_addon_is_loaded_used_and_unloaded(loaded: DaemonEnd) -> None:
+    loaded.send(Submit(request_id="early", prompt=TextPrompt(text="1"), adapter="a"))
+    assert loaded.failure().code is FailureCode.NOT_FOUND
+    loaded.send(LoadAdapter(adapter="a", directory="", file_sha256={}))
+    assert loaded.until(is_about_adapter)[-1] == AdapterLoaded(adapter="a")
+    loaded.send(Submit(request_id="one", prompt=TextPrompt(text="2"), adapter="a"))
+    assert loaded.text("one").split() == ["1", "2"]
+    loaded.send(UnloadAdapter(adapter="a"), UnloadAdapter(adapter="unknown"))
+    loaded.send(Submit(request_id="late", prompt=TextPrompt(text="1"), adapter="a"))
+    assert loaded.failure().request_id == "late"
+
+
+def test_an_addon_that_cannot_be_loaded_fails_alone(daemon: DaemonEnd) -> None:
+    load = LoadAdapter(adapter="bad one", directory="", file_sha256={})
+    daemon.send(load)
+    failed = AdapterFailed(adapter="bad one", code=FailureCode.OVERLOADED, message="the model is still loading")
+    assert daemon.until(is_about_adapter)[-1] == failed
+    daemon.load()
+    daemon.send(load, submit("one", "1"))
+    failed = AdapterFailed(adapter="bad one", code=FailureCode.INVALID, message="a bad addon")
+    assert daemon.until(is_about_adapter)[-1] == failed
 
 
 def test_what_the_engine_has_no_room_for_is_overloaded(loaded: DaemonEnd) -> None:

@@ -1,10 +1,12 @@
 """Routes of models: create, upload file by file to signed URLs, have the files checked, look, delete."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from aiohttp import web
 
 from appliance.api.codec import json_response, receive_chunks
+from appliance.api.control.deployed_models import DeployedModelRef, render_ref
 from appliance.api.control.paging import flag, refuse_query, take_page
 from appliance.api.control.wire import (
     Answer,
@@ -19,7 +21,7 @@ from appliance.api.control.wire import (
     render_time,
 )
 from appliance.api.routing import Permission, Route, principal, services
-from appliance.domain import Model, ModelKind
+from appliance.domain import DeployedModel, Model, ModelKind
 from appliance.names import last_segment
 from models.info import ModelInfo
 
@@ -38,12 +40,24 @@ class BaseModelDetailsBody(Wire, frozen=True, kw_only=True):
     supports_mtp: NotServed = None
 
 
+class PeftDetailsBody(Wire, frozen=True, kw_only=True):
+    """Rank and layers are what inspection finds; what is said of them here is ignored."""
+
+    base_model: str | None = None
+    r: int | None = None
+    target_modules: list[str] | None = None
+    merge_addon_model_name: NotServed = None
+
+
 class ModelBody(Wire, frozen=True, kw_only=True):
     display_name: str | None = None
     description: str | None = None
     kind: str | None = None
     public: bool | None = None
     base_model_details: BaseModelDetailsBody | None = None
+    peft_details: PeftDetailsBody | None = None
+    supports_lora: bool | None = None
+    """Every base model does."""
     context_length: NotServed = None
     conversation_config: NotServed = None
     default_draft_model: NotServed = None
@@ -51,10 +65,8 @@ class ModelBody(Wire, frozen=True, kw_only=True):
     deprecation_date: NotServed = None
     github_url: NotServed = None
     hugging_face_url: NotServed = None
-    peft_details: NotServed = None
     snapshot_type: NotServed = None
     supports_image_input: NotServed = None
-    supports_lora: NotServed = None
     supports_tools: NotServed = None
     teft_details: NotServed = None
     training_context_length: NotServed = None
@@ -79,6 +91,12 @@ class BaseModelDetails(Answer, frozen=True, kw_only=True):
     world_size: int
 
 
+class PeftDetails(Answer, frozen=True, kw_only=True):
+    base_model: str
+    r: int | None = None
+    target_modules: list[str] | None = None
+
+
 class ModelAnswer(Answer, frozen=True, kw_only=True):
     name: str
     display_name: str
@@ -89,11 +107,15 @@ class ModelAnswer(Answer, frozen=True, kw_only=True):
     public: bool
     context_length: int | None = None
     base_model_details: BaseModelDetails | None = None
+    peft_details: PeftDetails | None = None
     default_sampling_params: dict[str, float] | None = None
     use_hf_apply_chat_template: bool | None = None
     supports_image_input: bool
     supports_tools: bool
     supports_lora: bool
+    supports_serverless: bool
+    deployed_model_refs: list[DeployedModelRef] | None = None
+    """Filled where one model is asked for, not in lists."""
     create_time: str | None = None
     update_time: str | None = None
 
@@ -120,6 +142,10 @@ async def create_model(request: web.Request) -> web.StreamResponse:
     """Create a model that waits for its files."""
     body = await decode(request, CreateModelBody)
     details = body.model.base_model_details or BaseModelDetailsBody()
+    peft = body.model.peft_details or PeftDetailsBody()
+    kind = parse_enum(ModelKind, body.model.kind, "model.kind") or (
+        ModelKind.HF_PEFT_ADDON if peft.base_model else ModelKind.HF_BASE_MODEL
+    )
     parse_enum(CheckpointFormat, details.checkpoint_format, "model.baseModelDetails.checkpointFormat")
     model = await services(request).models.create(
         principal(request),
@@ -127,8 +153,9 @@ async def create_model(request: web.Request) -> web.StreamResponse:
         body.model_id,
         display_name=body.model.display_name or "",
         description=body.model.description or "",
-        kind=parse_enum(ModelKind, body.model.kind, "model.kind") or ModelKind.HF_BASE_MODEL,
+        kind=kind,
         is_public=body.model.public or False,
+        base_model=peft.base_model or None,
     )
     return json_response(render_model(model))
 
@@ -147,9 +174,11 @@ async def list_models(request: web.Request) -> web.StreamResponse:
 
 
 async def get_model(request: web.Request) -> web.StreamResponse:
-    """Get a model."""
+    """Get a model, and where it is served."""
     refuse_query(request, "readMask")
-    return json_response(render_model(await services(request).models.get(principal(request), *_name(request))))
+    model = await services(request).models.get(principal(request), *_name(request))
+    places = await services(request).deployed_models.list_of_model(principal(request), model)
+    return json_response(render_model(model, places))
 
 
 async def delete_model(request: web.Request) -> web.StreamResponse:
@@ -186,7 +215,8 @@ async def validate_upload(request: web.Request) -> web.StreamResponse:
     return json_response(UploadChecks(warnings=warnings))
 
 
-def render_model(model: Model) -> ModelAnswer:
+def render_model(model: Model, places: Sequence[DeployedModel] | None = None) -> ModelAnswer:
+    """`places`: where it is served, if that is to be shown."""
     info = model.info
     return ModelAnswer(
         name=model.name,
@@ -198,11 +228,14 @@ def render_model(model: Model) -> ModelAnswer:
         public=model.is_public,
         context_length=info.max_context_length if info else None,
         base_model_details=_render_details(info) if info else None,
+        peft_details=_render_peft_details(model),
         default_sampling_params=info.default_sampling if info else None,
         use_hf_apply_chat_template=info.has_chat_template if info else None,
         supports_image_input=info is not None and info.vision is not None,
         supports_tools=False,
-        supports_lora=False,
+        supports_lora=model.kind is ModelKind.HF_BASE_MODEL and info is not None,
+        supports_serverless=model.is_serverless,
+        deployed_model_refs=None if places is None else [render_ref(place) for place in places],
         create_time=render_time(model.created_at),
         update_time=render_time(model.updated_at),
     )
@@ -215,6 +248,17 @@ def _render_details(info: ModelInfo) -> BaseModelDetails:
         parameter_count=str(info.num_parameters),
         default_precision=PRECISIONS.get(info.dtype, "PRECISION_UNSPECIFIED"),
         world_size=1,
+    )
+
+
+def _render_peft_details(model: Model) -> PeftDetails | None:
+    if model.base_model is None:
+        return None
+    addon = model.addon_info
+    return PeftDetails(
+        base_model=model.base_model,
+        r=addon.rank if addon else None,
+        target_modules=addon.target_modules if addon else None,
     )
 
 

@@ -6,6 +6,7 @@ from appliance.api.codec import json_response
 from appliance.api.openapi import ROUTE_TABLE, describe
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.errors import Code, HearthError
+from appliance.services.access import require_account
 from appliance.services.metrics import CONTENT_TYPE
 
 ACCOUNT_HEADER = "x-fireworks-account-id"
@@ -30,7 +31,17 @@ async def show_metrics(request: web.Request) -> web.StreamResponse:
     """Prometheus text format. It names deployments of every account, so it is for the admins of this box."""
     if principal(request).account_id != services(request).config.identity.account_id:
         raise HearthError(Code.FORBIDDEN, "only admins of this machine's own account may read its metrics")
-    return web.Response(body=services(request).node.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    node = services(request).node
+    await node.device_metrics.refresh()
+    return web.Response(body=node.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def show_account_metrics(request: web.Request) -> web.StreamResponse:
+    """Prometheus text format, of one account's deployments; new twice a minute."""
+    account_id = request.match_info["account_id"]
+    require_account(principal(request), account_id, services(request).config.identity)
+    body = services(request).node.account_metrics.render(account_id)
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
 async def show_openapi(request: web.Request) -> web.StreamResponse:
@@ -49,6 +60,7 @@ ROUTES = [
     Route("GET", "/healthz", show_health, Permission.PUBLIC),
     Route("GET", "/readyz", show_readiness, Permission.PUBLIC),
     Route("GET", "/metrics", show_metrics, Permission.ADMIN),
+    Route("GET", "/v1/accounts/{account_id}/metrics", show_account_metrics, Permission.READ),
     Route("GET", "/openapi.json", show_openapi, Permission.PUBLIC),
     Route("GET", "/verifyApiKey", verify_api_key, Permission.READ),
 ]

@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 from aiohttp import web
 
+from appliance.api.control.filters import Fields, select
 from appliance.api.control.wire import not_served
 from appliance.errors import Code, HearthError
 
@@ -51,9 +52,15 @@ def refuse_query(request: web.Request, *names: str) -> None:
             raise not_served(name)
 
 
-def take_page(request: web.Request, resources: Iterable[T], sort_key: Callable[[T], str]) -> Page[T]:
-    """The page that the query asks for, in the order of `sort_key`, which is unique."""
-    refuse_query(request, "filter", "orderBy", "readMask")
+def take_page(
+    request: web.Request, resources: Iterable[T], sort_key: Callable[[T], str], fields: Fields[T] | None = None
+) -> Page[T]:
+    """The page that the query asks for, in the order of `sort_key`, which is unique; `fields` can be filtered by."""
+    refuse_query(request, "orderBy", "readMask")
+    if fields is None:
+        refuse_query(request, "filter")
+    else:
+        resources = select(request.query.get("filter", ""), resources, fields)
     resources = sorted(resources, key=sort_key)
     after = _position(request)
     rest = [resource for resource in resources if sort_key(resource) > after]

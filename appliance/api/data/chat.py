@@ -15,7 +15,7 @@ from appliance.api.data.response_format import read_response_format, unenforced_
 from appliance.api.data.tools import ToolFields, check_enforced, to_tool_choice, to_tools
 from appliance.api.routing import Permission, Route, services
 from appliance.config import LimitSettings
-from runtime.protocol import ChatMessage, ChatPrompt, ImagePart, TextPart, ToolCall, ToolCallFunction
+from runtime.submission import ChatMessage, ChatPrompt, ImagePart, TextPart, ToolCall, ToolCallFunction
 
 _ROLES: dict[str, Literal["system", "user", "assistant", "tool"]] = {
     "system": "system",

@@ -11,7 +11,7 @@ from appliance.api.data.response_format import read_response_format, unenforced_
 from appliance.api.routing import Permission, Route, services
 from appliance.config import LimitSettings
 from appliance.services.generation import Prompt
-from runtime.protocol import TextPrompt, TokenPrompt
+from runtime.submission import TextPrompt, TokenPrompt
 
 SHAPE = Shape(
     id_prefix="cmpl-",

@@ -13,7 +13,7 @@ import msgspec
 from appliance.api.data.chat import join_texts
 from appliance.api.data.generation import invalid
 from appliance.api.data.image_parts import ImageSource
-from runtime.protocol import ChatMessage, ImagePart, TextPart, ToolCall, ToolCallFunction
+from runtime.submission import ChatMessage, ImagePart, TextPart, ToolCall, ToolCallFunction
 
 ERROR_HEAD = "Error: "
 

@@ -33,7 +33,7 @@ from appliance.api.data.tools import FunctionDefinition, ToolName, check_schemas
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.config import LimitSettings
 from appliance.services.generation import Generation
-from runtime.protocol import ChatPrompt, Reasoning, Tool, ToolChoice
+from runtime.submission import ChatPrompt, Reasoning, Tool, ToolChoice
 
 
 class ToolSpec(msgspec.Struct):
@@ -122,7 +122,7 @@ async def _respond(
     stopwatch = Stopwatch(answer)
     if is_streamed:
         events = encoded(answer.outputs, MessageEncoder(generation, stopwatch), stopwatch)
-        return await stream_events(request, events, headers, end=b"")
+        return await stream_events(request, events, headers, end=b"", forecast=answer.forecast)
     whole = WholeMessage(generation)
     figures = await collect(answer.outputs, whole, stopwatch)
     return json_response(whole.render(), headers=headers | to_headers(figures))

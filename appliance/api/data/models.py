@@ -5,9 +5,9 @@ from aiohttp import web
 
 from appliance.api.codec import json_response
 from appliance.api.routing import Permission, Route, principal, services
-from appliance.domain import Model
 from appliance.errors import Code, HearthError
 from appliance.names import parse_name
+from appliance.services.targets import Askable
 
 
 class ServedModel(msgspec.Struct):
@@ -28,8 +28,8 @@ class ServedModelList(msgspec.Struct):
 
 
 async def list_served_models(request: web.Request) -> web.StreamResponse:
-    """Models of the caller's account, public ones and the library's."""
-    models = await services(request).models.list_visible(principal(request))
+    """Models whose name leads somewhere: the caller's own, the library's, and what others serve in public."""
+    models = await services(request).models.list_askable(principal(request))
     return json_response(ServedModelList([_render(model) for model in models]))
 
 
@@ -40,19 +40,20 @@ async def get_served_model(request: web.Request) -> web.StreamResponse:
         name = parse_name(text, "models", "model")
     except HearthError as error:
         raise HearthError(Code.NOT_FOUND, "Model not found, inaccessible, and/or not deployed", "model") from error
-    model = await services(request).models.get(principal(request), name.account_id, name.resource_id)
+    model = await services(request).models.get_askable(principal(request), name.account_id, name.resource_id)
     return json_response(_render(model))
 
 
-def _render(model: Model) -> ServedModel:
+def _render(askable: Askable) -> ServedModel:
+    model, info = askable
     return ServedModel(
         id=model.name,
         created=int(model.created_at),
         owned_by=model.account_id,
         kind=model.kind,
-        supports_chat=model.info is not None and model.info.has_chat_template,
-        supports_image_input=model.info is not None and model.info.vision is not None,
-        context_length=0 if model.info is None else model.info.max_context_length,
+        supports_chat=info is not None and info.has_chat_template,
+        supports_image_input=info is not None and info.vision is not None,
+        context_length=0 if info is None else info.max_context_length,
     )
 
 

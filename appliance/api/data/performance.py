@@ -10,7 +10,8 @@ import msgspec
 
 from appliance.api.data.usage import UsageInfo
 from appliance.services.inference import Answer
-from runtime.protocol import Performance, SamplingParams
+from runtime.protocol import Performance
+from runtime.submission import SamplingParams
 
 HEADER_PREFIX = "fireworks-"
 OLDER_NAMES = {"speculation-prompt-matched-tokens": "speculation-matched-tokens"}

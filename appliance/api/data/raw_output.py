@@ -7,7 +7,8 @@ from appliance.api.data.choices import Choice
 from appliance.api.data.logprobs import TokenOffsets, render_logprobs
 from appliance.services.generation import Generation, Prompt
 from models.image_formats import image_format
-from runtime.protocol import ChatPrompt, GrammarConstraint, ImagePart, PromptOutput, TextPrompt, TokenPrompt
+from runtime.protocol import PromptOutput
+from runtime.submission import ChatPrompt, GrammarConstraint, ImagePart, TextPrompt, TokenPrompt
 
 
 def render_raw_output(generation: Generation, prompt_index: int, shown: PromptOutput, choice: Choice) -> dict[str, Any]:

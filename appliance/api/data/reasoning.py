@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from appliance.errors import Code, HearthError
-from runtime.protocol import Reasoning
+from runtime.submission import Reasoning
 
 ReasoningEffort = (
     bool | Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | Literal["none", "low", "medium", "high", "max"]

@@ -48,7 +48,8 @@ async def respond(
     stopwatch = Stopwatch(answer)
     if body.stream:
         encoder = ChunkEncoder(shape, body, generation, stopwatch)
-        return await stream_events(request, encoded(answer.outputs, encoder, stopwatch), headers)
+        events = encoded(answer.outputs, encoder, stopwatch)
+        return await stream_events(request, events, headers, forecast=answer.forecast)
     whole = WholeAnswer(shape, body, generation)
     figures = await collect(answer.outputs, whole, stopwatch)
     return json_response(whole.render(figures), headers=headers | to_headers(figures))

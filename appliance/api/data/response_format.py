@@ -14,7 +14,7 @@ from appliance.errors import Code, HearthError
 from models.gbnf import GbnfError, gbnf_to_lark
 from models.json_schema.preparation import prepare_schema
 from models.json_schema.reading import SchemaError
-from runtime.protocol import GrammarConstraint, JsonConstraint
+from runtime.submission import GrammarConstraint, JsonConstraint
 
 UNENFORCED_HEADER = "hearth-unenforced-constructs"
 _HEADER_LENGTH_MAX = 2000

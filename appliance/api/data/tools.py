@@ -12,7 +12,7 @@ from appliance.config import LimitSettings
 from models.json_schema.preparation import prepare_schema
 from models.json_schema.reading import SchemaError
 from models.tool_parsers.arguments_schema import arguments_schema
-from runtime.protocol import Tool, ToolChoice
+from runtime.submission import Tool, ToolChoice
 
 ToolName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
 

@@ -2,7 +2,8 @@
 
 from models.gbnf import GbnfError, gbnf_to_lark
 from runtime.engine import RequestRefused
-from runtime.protocol import FailureCode, GrammarConstraint, JsonConstraint
+from runtime.protocol import FailureCode
+from runtime.submission import GrammarConstraint, JsonConstraint
 
 
 def write_answer_grammar(constraint: JsonConstraint | GrammarConstraint) -> str:

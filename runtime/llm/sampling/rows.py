@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.llm.request import Request
 from runtime.llm.sampling.token_counts import TokenCounts
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 
 
 class SampledRow(NamedTuple):

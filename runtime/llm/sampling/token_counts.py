@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 
 _CAPACITY_FIRST = 64
 

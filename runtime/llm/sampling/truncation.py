@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from runtime.llm.sampling.draw import totals
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 
 _CANDIDATES = (128, 2048)
 """So many of a row's best tokens are looked at, then so many if the rules keep more, then all."""

@@ -9,7 +9,7 @@ import torch
 from runtime.llm.sampling.mirostat import surprise_thresholds
 from runtime.llm.sampling.rows import SampledRow
 from runtime.llm.sampling.truncation import keep_mask, keep_typical, top_thresholds
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 
 _NEUTRAL = SamplingParams()
 

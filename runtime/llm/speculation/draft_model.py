@@ -27,8 +27,11 @@ class TorchDraftModel:
         self._forward = Forward(model, attention)
         self._packing = packing
         self._vocab_size = vocab_size
-        self._computed_until: dict[Request, int] = {}
-        """By request of the last step: where its KV ended. A draft's last token has none; once accepted it is due."""
+        self._computed_until: dict[tuple[str, int], int] = {}
+        """By choice of the last step: where its KV ended. A draft's last token has none; once accepted it is due.
+
+        Not by request, which would keep alive what a finished one holds.
+        """
         self._last_forward_s = 0.0
 
     def propose(self, batch: Batch, lengths: Mapping[Request, int]) -> dict[Request, list[int]]:
@@ -37,16 +40,16 @@ class TorchDraftModel:
         started_at = perf_counter()
         drafts = self._follow(batch, lengths)
         self._last_forward_s = perf_counter() - started_at
-        self._computed_until = {request: request.num_tokens for request in drafts}
+        computed_until = {request: request.num_tokens for request in drafts}
         while unfinished := [request for request, draft in drafts.items() if len(draft) < lengths[request]]:
             rows = [
-                TokenRow(drafts[request][-1:], self._computed_until[request], request.block_ids)
-                for request in unfinished
+                TokenRow(drafts[request][-1:], computed_until[request], request.block_ids) for request in unfinished
             ]
             token_ids = self._best_tokens(rows, list(range(len(rows))))
             for request, token_id in zip(unfinished, token_ids, strict=True):
                 drafts[request].append(token_id)
-                self._computed_until[request] += 1
+                computed_until[request] += 1
+        self._computed_until = {_choice(request): position for request, position in computed_until.items()}
         return drafts
 
     def _follow(self, batch: Batch, lengths: Mapping[Request, int]) -> dict[Request, list[int]]:
@@ -67,7 +70,7 @@ class TorchDraftModel:
     def _row(self, scheduled: ScheduledRequest) -> TokenRow:
         request, num_tokens, _, draft = scheduled
         start = request.num_computed_tokens
-        first = min(start, self._computed_until.get(request, start))
+        first = min(start, self._computed_until.get(_choice(request), start))
         return TokenRow([*request.token_ids(first, start + num_tokens), *draft], first, request.block_ids)
 
     def _best_tokens(self, rows: list[TokenRow], positions: list[int]) -> list[int]:
@@ -77,3 +80,7 @@ class TorchDraftModel:
         with torch.inference_mode():
             best: list[int] = computed.logits(positions)[:, : self._vocab_size].max(dim=-1).indices.tolist()
         return best
+
+
+def _choice(request: Request) -> tuple[str, int]:
+    return request.request_id, request.index

@@ -16,8 +16,8 @@ from runtime.protocol import LlmSettings
 
 class LoadedDraft(NamedTuple):
     model: TorchDraftModel
-    kv_bytes: int
-    """Reserved, and not touched yet."""
+    attention: GatherAttention
+    """Its memory is reserved, and not touched yet."""
 
 
 def check_fit(target_dir: Path, draft_dir: Path, draft: ModelInfo, max_context_length: int) -> None:
@@ -47,4 +47,4 @@ def load_draft(draft: ModelInfo, target: ModelInfo, settings: LlmSettings, num_b
         vocab_size=min(draft.vocab_size, target.vocab_size),
         relative_cost=draft.num_parameters / target.num_parameters,
     )
-    return LoadedDraft(model, attention.size_bytes)
+    return LoadedDraft(model, attention)

@@ -67,6 +67,12 @@ class ImageFeatures:
         self._rows.move_to_end(image.digest)
         return self._rows[image.digest]
 
+    def clear(self) -> None:
+        """Forget every image, one that is being encoded too."""
+        self._rows.clear()
+        self._size_bytes = 0
+        self._running = None
+
     def _next(self, needed: Sequence[PromptImage]) -> _Running | None:
         if self._running is None:
             missing = next((image for image in needed if image.digest not in self._rows), None)

@@ -17,7 +17,8 @@ from models.vision import num_image_tokens
 from runtime.engine import RequestRefused
 from runtime.llm.request import PromptImage
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import ChatMessage, FailureCode, ImagePart
+from runtime.protocol import FailureCode
+from runtime.submission import ChatMessage, ImagePart
 
 MARKER = "<image>"
 """Where a completion's image is to be seen, whatever the model itself calls it."""

@@ -9,9 +9,10 @@ import pytest
 from aiohttp import web
 
 from appliance.api.app import build_app
-from appliance.api.routing import Node, Services
+from appliance.api.routing import Services
 from appliance.api.server import HttpServer
 from appliance.config import GIB, Config, FleetSettings, IdentitySettings, LimitSettings, ServerSettings
+from appliance.daemon import build_node
 from appliance.domain import (
     Account,
     ApiKey,
@@ -26,16 +27,20 @@ from appliance.domain import (
 )
 from appliance.orchestrator.supervisor import Supervisor
 from appliance.services.builtin_model import BuiltinModel
+from appliance.services.deployed_models import DeployedModels
 from appliance.services.deployments import Box, Deployments
 from appliance.services.identity import Identity
 from appliance.services.inference import Inference
 from appliance.services.key_format import format_key, generate_key
+from appliance.services.leases import Leases
+from appliance.services.loads import Loads
 from appliance.services.metrics import Metrics
 from appliance.services.models import Models
+from appliance.services.shape_matching import DeploymentShapes
 from appliance.store import accounts, api_keys, deployed_models, deployments, models, users
 from appliance.store.database import Database, Transaction
 from models.info import AttentionInfo, ModelInfo
-from tests.fakes.fake_gpus import FakeInventory
+from tests.fakes.fake_gpus import FakeInventory, fake_device
 from tests.fakes.fake_router import FakeRouter
 
 READY_MODEL = "accounts/fireworks/models/tiny"
@@ -43,6 +48,7 @@ ASLEEP_MODEL = "accounts/hearth/models/asleep"
 UNDEPLOYED_MODEL = "accounts/hearth/models/undeployed"
 FOREIGN_MODEL = "accounts/other/models/private"
 VOCAB_SIZE = 100
+DEVICES = [fake_device(0), fake_device(1)]
 DEFAULT_TEMPERATURE = 0.6
 
 INFO = ModelInfo(
@@ -95,7 +101,7 @@ class Api:
 def config(tmp_path: Path) -> Config:
     return Config(
         data_dir=tmp_path,
-        server=ServerSettings(port=0),
+        server=ServerSettings(port=0, forecast_interval_s=0.05),
         identity=IdentitySettings(failed_auth_per_minute=100),
         limits=LimitSettings(requests_in_flight_max=64),
         fleet=FleetSettings(cold_start_wait_s=12.5),
@@ -125,12 +131,11 @@ async def api(config: Config, database: Database, tmp_path: Path) -> AsyncIterat
 def build_services(config: Config, database: Database, router: FakeRouter, root: Path) -> Services:
     for name in ("models", "uploads", "run"):
         (root / name).mkdir()
-    supervisor = Supervisor(config.fleet, database, FakeInventory(), root / "models", root / "run")
-    metrics = Metrics()
-    box = Box(
-        accelerator_types=["CPU"], replica_count_max=4, notify=supervisor.notify, num_in_flight=lambda account, id: 0
-    )
-    deployments_service = Deployments(database, config.identity, box, purge_s=60.0)
+    inventory = FakeInventory()
+    supervisor = Supervisor(config.fleet, database, inventory, root / "models", root / "run")
+    metrics, loads = Metrics(), Loads()
+    box = Box(devices=DEVICES, notify=supervisor.notify, num_in_flight=lambda account, id: 0)
+    deployments_service = Deployments(database, config, box)
     return Services(
         config=config,
         identity=Identity(database, config.identity),
@@ -144,8 +149,18 @@ def build_services(config: Config, database: Database, router: FakeRouter, root:
             builtin=BuiltinModel("ember-chat", root / "no-such-directory", "Ember"),
         ),
         deployments=deployments_service,
-        inference=Inference(config, deployments_service, router, metrics),
-        node=Node(database, supervisor, metrics),
+        deployment_shapes=DeploymentShapes(database, config, DEVICES),
+        deployed_models=DeployedModels(database, config.identity, config.fleet, notify=supervisor.notify),
+        inference=Inference(config, deployments_service, router, metrics, loads),
+        node=build_node(
+            config,
+            database,
+            supervisor,
+            inventory,
+            metrics,
+            loads,
+            Leases(database, supervisor, config.fleet, config.identity),
+        ),
     )
 
 

@@ -98,9 +98,29 @@ def test_code_in_capitals_stands_where_no_reason_is_given() -> None:
     assert body["error"]["param"] is None
 
 
-@pytest.mark.parametrize(("code", "is_pointless"), [(Code.CONFLICT, True), (Code.UNAVAILABLE, False)])
-def test_clients_are_told_when_a_retry_is_pointless(code: Code, is_pointless: bool) -> None:
-    assert (error_headers(HearthError(code, "x")).get("x-should-retry") == "false") is is_pointless
+@pytest.mark.parametrize(
+    ("code", "reason", "is_pointless"),
+    [
+        (Code.CONFLICT, None, True),
+        (Code.UNAVAILABLE, None, False),
+        (Code.UNAVAILABLE, "DEPLOYMENT_SCALING_UP", False),
+        (Code.UNAVAILABLE, "DEPLOYMENT_FAILED", True),
+        (Code.TIMEOUT, "DEADLINE_EXCEEDED", True),
+        (Code.TIMEOUT, None, False),
+        (Code.INVALID, "POISON", True),
+    ],
+)
+def test_clients_are_told_when_a_retry_is_pointless(code: Code, reason: str | None, is_pointless: bool) -> None:
+    headers = error_headers(HearthError(code, "x", reason=reason))
+    assert (headers.get("x-should-retry") == "false") is is_pointless
+
+
+@pytest.mark.parametrize("dialect", [Dialect.OPENAI, Dialect.ANTHROPIC])
+def test_details_are_members_of_the_error(dialect: Dialect) -> None:
+    error = HearthError(Code.UNAVAILABLE, "it is scaling up", details={"cold_start": {"percent": 40}})
+    told = error_body(error, dialect, "the-id")["error"]
+    assert told["message"] == "it is scaling up"
+    assert told["cold_start"] == {"percent": 40}
 
 
 @pytest.mark.parametrize(

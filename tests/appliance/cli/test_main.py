@@ -58,8 +58,9 @@ def test_every_example_is_a_command_line_that_parses(
     monkeypatch.chdir(tmp_path)
     program, *words = shlex.split(example)
     assert program == "hearth"
-    # With --help at the end typer checks the words before it, and runs nothing.
-    result = CliRunner().invoke(build_app(), [*words, "--help"], prog_name="hearth")
+    # With --help at the end, or before another program's words, typer checks what is before it, and runs nothing.
+    end = words.index("--") if "--" in words else len(words)
+    result = CliRunner().invoke(build_app(), [*words[:end], "--help", *words[end:]], prog_name="hearth")
     assert result.exit_code == 0, result.output
 
 

@@ -21,11 +21,17 @@ class DriverError(Exception):
     pass
 
 
+class NotSupported(DriverError):
+    pass
+
+
 def driver(**changes: Any) -> ModuleType:
     """pynvml as it looks on a box with one H100."""
     nvml = ModuleType("pynvml")
     functions = {
         "NVMLError": DriverError,
+        "NVMLError_NotSupported": NotSupported,
+        "NVML_TEMPERATURE_GPU": 0,
         "nvmlMemory_v2": 2,
         "nvmlInit": lambda: None,
         "nvmlDeviceGetCount": lambda: 1,
@@ -38,6 +44,9 @@ def driver(**changes: Any) -> ModuleType:
             SimpleNamespace(pid=7, usedGpuMemory=5 * GIB),
             SimpleNamespace(pid=8, usedGpuMemory=None),
         ],
+        "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=42, memory=7),
+        "nvmlDeviceGetPowerUsage": lambda handle: 350_500,
+        "nvmlDeviceGetTemperature": lambda handle, sensor: 61,
     }
     for name, function in (functions | changes).items():
         setattr(nvml, name, function)
@@ -148,3 +157,13 @@ async def test_memory_that_does_not_come_back_is_reported() -> None:
     assert not await wait_for_memory(inventory, "simulated-0", 7, timeout_s=0.01)
     inventory.is_answering = False
     assert not await wait_for_memory(inventory, "simulated-0", 7, timeout_s=0.01)
+
+
+async def test_a_sample_tells_what_the_driver_measures_and_leaves_out_what_the_board_does_not() -> None:
+    def refuse(handle: object) -> int:
+        raise NotSupported
+
+    sample = await NvmlInventory(driver()).sample("GPU-1")
+    assert (sample.utilization, sample.power_w, sample.temperature_c) == (0.42, 350.5, 61)
+    partial = await NvmlInventory(driver(nvmlDeviceGetPowerUsage=refuse)).sample("GPU-1")
+    assert (partial.utilization, partial.power_w, partial.temperature_c) == (0.42, None, 61)

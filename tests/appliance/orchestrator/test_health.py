@@ -73,3 +73,19 @@ def test_too_many_crashes_in_the_window_are_enough() -> None:
     assert crashes.add(50.0, jitter=0.5) is not None
     assert crashes.add(120.0, jitter=0.5) == 1.0  # the first is forgotten
     assert crashes.add(130.0, jitter=0.5) is None
+
+
+def test_the_end_of_an_idle_worker_that_has_served_for_a_while_counts_as_no_crash() -> None:
+    crashes = CrashRecord(FleetSettings(crashes_max=2, settled_s=60.0))
+    assert [crashes.add(float(number), jitter=0.5, idle_service_s=60.0) for number in range(9)] == 9 * [0.5]
+    assert crashes.add(10.0, jitter=0.5, idle_service_s=59.0) == 0.5
+    assert crashes.add(11.0, jitter=0.5, idle_service_s=60.0) == 0.5
+    assert crashes.add(12.0, jitter=0.5) is None
+
+
+def test_a_load_that_begins_has_made_no_progress() -> None:
+    vitals = Vitals.of_newborn(0.0)
+    vitals.note_progress(LoadProgress(stage="weights", fraction=1.0), 1.0)
+    vitals.note_load_begun(50.0)
+    assert vitals.progress is None
+    assert find_stall(ReplicaState.LOADING, vitals, 140.0, SETTINGS) is None

@@ -6,15 +6,7 @@ from hypothesis import strategies as st
 
 from appliance.errors import Code, HearthError
 from appliance.orchestrator.inbox import COALESCE_AT, Inbox, coalesce
-from runtime.protocol import (
-    Delta,
-    Performance,
-    PromptOutput,
-    ProtocolError,
-    TokenLogprob,
-    ToolCallDelta,
-    Usage,
-)
+from runtime.protocol import Delta, Performance, PromptOutput, ProtocolError, TokenLogprob, ToolCallDelta, Usage
 
 
 def delta(text: str, index: int = 0, is_last: bool = False) -> Delta:

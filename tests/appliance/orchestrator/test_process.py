@@ -29,7 +29,7 @@ CONNECT = "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.connec
 
 async def spawn(run_dir: Path, source: str) -> WorkerProcess:
     command = [sys.executable, "-c", source]
-    return await WorkerProcess.spawn(command, prepare_run_dir(run_dir), "test", fake_device(), num_threads=2)
+    return await WorkerProcess.spawn(command, prepare_run_dir(run_dir), "test", [fake_device()], num_threads=2)
 
 
 def mode_of(path: Path) -> int:
@@ -51,7 +51,7 @@ async def test_a_signal_is_told_by_name(tmp_path: Path) -> None:
 async def test_a_command_that_does_not_exist_leaves_nothing_behind(tmp_path: Path) -> None:
     run_dir = prepare_run_dir(tmp_path)
     with pytest.raises(FileNotFoundError):
-        await WorkerProcess.spawn(["/nonexistent/worker"], run_dir, "test", fake_device(), num_threads=1)
+        await WorkerProcess.spawn(["/nonexistent/worker"], run_dir, "test", [fake_device()], num_threads=1)
     assert list(run_dir.iterdir()) == []
 
 
@@ -72,7 +72,7 @@ async def test_its_environment_holds_nothing_of_the_daemons(tmp_path: Path, monk
     await worker.wait()
     await worker.close()
     environment = json.loads(worker.log.lines[0])
-    expected = worker_environment(Path(environment["HOME"]), fake_device(), num_threads=2)
+    expected = worker_environment(Path(environment["HOME"]), [fake_device()], num_threads=2)
     assert environment.items() >= expected.items()
     assert environment.keys() - expected.keys() <= {"LC_CTYPE"}  # Python's own
     assert environment["CUDA_VISIBLE_DEVICES"] == ""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -14,12 +14,13 @@ from appliance.config import FleetSettings
 from appliance.domain import ReplicaRow, ReplicaState
 from appliance.errors import HearthError
 from appliance.orchestrator.process import identify, prepare_run_dir
-from appliance.orchestrator.replica import TRANSITIONS, Replica, ReplicaPlan, first_of, is_done_within
+from appliance.orchestrator.replica import TRANSITIONS, Replica
 from appliance.store import replicas
 from appliance.store.database import Database
-from runtime.protocol import LlmSettings, Load, Submit, TextPrompt
-from tests.appliance.orchestrator.samples import sample_settings
-from tests.fakes.fake_gpus import FakeInventory, fake_device
+from runtime.protocol import Load, Submit
+from runtime.submission import TextPrompt
+from tests.appliance.orchestrator.samples import sample_plan, sample_settings, sample_surroundings
+from tests.fakes.fake_gpus import FakeInventory
 from tests.fakes.fake_worker import Act, FakeModel, Script, answer
 from tests.waiting import until
 
@@ -53,14 +54,9 @@ class Stage:
         assert os.listdir(self.run_dir) == []
 
     def make(self, settings: FleetSettings) -> Replica:
-        return Replica(
-            self._plan(),
-            settings=settings,
-            database=self.database,
-            inventory=self.inventory,
-            run_dir=self.run_dir,
-            on_change=self._note,
-        )
+        load = sample_plan().load
+        plan = sample_plan(load=Load(kind="llm", model_dir=str(self.model_dir), file_sha256={}, settings=load.settings))
+        return Replica(plan, sample_surroundings(settings, self.database, self.inventory, self.run_dir), self._note)
 
     async def rows(self) -> list[ReplicaRow]:
         async with self.database.reader() as db:
@@ -69,18 +65,6 @@ class Stage:
     def _note(self, replica: Replica) -> None:
         if not self.states or self.states[-1] is not replica.state:
             self.states.append(replica.state)
-
-    def _plan(self) -> ReplicaPlan:
-        llm = LlmSettings(device="cpu", dtype="float32", memory_budget_bytes=1, max_context_length=64, num_threads=1)
-        return ReplicaPlan(
-            account_id="acme",
-            deployment_id="d",
-            deployment_name="accounts/acme/deployments/d",
-            index=0,
-            device=fake_device(),
-            reserved_bytes=1,
-            load=Load(kind="llm", model_dir=str(self.model_dir), file_sha256={}, settings=llm),
-        )
 
 
 @pytest.fixture
@@ -130,7 +114,7 @@ async def test_it_starts_loads_serves_and_stops(stage: Stage) -> None:
         assert identity is not None
         assert (row.pid, row.pid_started_ticks, row.boot_id) == identity
         assert row.device_ids == ["simulated-0"]
-        assert replica.load_s is not None
+        assert replica.measurement is not None
     assert stage.states == [*LIFE, S.DRAINING, S.STOPPING, S.STOPPED]
     assert identify(row.pid) is None
 
@@ -356,7 +340,7 @@ async def test_draining_has_an_end(stage: Stage) -> None:
         replica.stop(drain_s=0.05)
         with pytest.raises(HearthError) as raised:
             await asking
-        assert raised.value.reason == "WORKER_LOST"
+        assert raised.value.reason == "WORKER_STOPPED"
 
 
 async def test_a_worker_that_ignores_shutdown_is_killed(stage: Stage) -> None:
@@ -378,27 +362,102 @@ async def test_it_is_stopped_only_when_the_memory_is_back(stage: Stage) -> None:
         stage.inventory.used["simulated-0"] = {}
 
 
-async def test_of_several_that_have_ended_the_first_named_counts() -> None:
-    async def say(word: str) -> str:
-        return word
-
-    assert await first_of(say("a"), say("b")) == "a"
-
-
-async def test_whoever_is_not_first_is_cancelled() -> None:
-    forever = asyncio.Event()
-    ended: list[str] = []
-
-    async def wait() -> None:
-        try:
-            await forever.wait()
-        finally:
-            ended.append("waited")
-
-    await first_of(wait(), asyncio.sleep(0.01))
-    assert ended == ["waited"]
+async def test_it_sleeps_and_wakes_with_the_same_worker(stage: Stage) -> None:
+    async with stage.replica(FakeModel(step_ms=20.0, host_bytes=7)) as replica:
+        await until(lambda: replica.state is S.READY)
+        pid = pid_of(replica)
+        asking = asyncio.create_task(ask(replica, "hello"))
+        await until(lambda: replica.load == 1)
+        replica.sleep()
+        assert (replica.is_leaving, replica.is_falling_asleep, replica.is_ready) == (True, True, False)
+        await until(lambda: replica.is_asleep)
+        assert await asking == answer("hello"), "what ran has finished"
+        assert (replica.host_bytes, replica.held_bytes, replica.is_leaving) == (7, 0, False)
+        replica.wake()
+        assert replica.held_bytes == replica.plan.reserved_bytes
+        await until(lambda: replica.is_ready)
+        assert await ask(replica, "again") == answer("again")
+        assert pid_of(replica) == pid
+    assert stage.states == [*LIFE, S.DRAINING, S.ASLEEP, S.LOADING, S.READY, S.DRAINING, S.STOPPING, S.STOPPED]
 
 
-async def test_work_that_takes_too_long_is_cancelled() -> None:
-    assert not await is_done_within(asyncio.Event().wait(), 0.01)
-    assert await is_done_within(asyncio.sleep(0), 60)
+async def test_what_a_sleeping_worker_cannot_give_back_is_measured(stage: Stage) -> None:
+    async with stage.replica() as replica:
+        await until(lambda: replica.state is S.READY)
+        stage.inventory.is_answering = False
+        replica.sleep()
+        await until(lambda: replica.is_asleep)
+        assert replica.residual_bytes == replica.plan.reserved_bytes, "nobody knows, so it has given back nothing"
+        stage.inventory.is_answering = True
+
+
+async def test_it_can_be_stopped_while_it_sleeps(stage: Stage) -> None:
+    async with stage.replica() as replica:
+        await until(lambda: replica.state is S.READY)
+        replica.sleep()
+        await until(lambda: replica.is_asleep)
+    assert stage.states == [*LIFE, S.DRAINING, S.ASLEEP, S.STOPPING, S.STOPPED]
+
+
+async def test_a_worker_that_dies_in_its_sleep_is_not_replaced(stage: Stage) -> None:
+    async with stage.replica() as replica:
+        await until(lambda: replica.state is S.READY)
+        replica.sleep()
+        await until(lambda: replica.is_asleep)
+        os.kill(pid_of(replica), signal.SIGKILL)
+        await until(lambda: replica.state is S.STOPPED)
+    assert S.FAILED not in stage.states
+
+
+@pytest.mark.parametrize("sleep", ["exit", "hang"])
+async def test_a_worker_that_does_not_fall_asleep_is_ended(stage: Stage, sleep: Literal["exit", "hang"]) -> None:
+    async with stage.replica(FakeModel(sleep=sleep), load_stall_timeout_s=0.5) as replica:
+        await until(lambda: replica.state is S.READY)
+        replica.sleep()
+        await until(lambda: replica.state is S.STOPPED)
+    assert stage.states == [*LIFE, S.DRAINING, S.STOPPING, S.STOPPED]
+
+
+async def test_draining_without_end_can_be_cut_short_and_not_prolonged(stage: Stage) -> None:
+    async with stage.replica(FakeModel(step_ms=20.0)) as replica:
+        await until(lambda: replica.state is S.READY)
+        asking = asyncio.create_task(ask(replica, Script(num_tokens=10**6).text()))
+        await until(lambda: replica.load == 1)
+        replica.stop(None)
+        await until(lambda: replica.state is S.DRAINING)
+        replica.stop(0.05)
+        replica.stop(600.0)
+        replica.stop(None)
+        with pytest.raises(HearthError) as raised:
+            await asking
+        assert raised.value.reason == "WORKER_STOPPED"
+
+
+async def test_the_kill_of_an_idle_worker_that_has_served_is_no_crash(stage: Stage) -> None:
+    async with stage.replica(crashes_max=1, settled_s=0.0) as replica:
+        await until(lambda: replica.state is S.READY)
+        pid = pid_of(replica)
+        os.kill(pid, signal.SIGKILL)
+        await until_ready_again(replica, pid)
+
+
+async def test_a_crash_with_a_request_in_flight_counts_however_long_it_had_served(stage: Stage) -> None:
+    async with stage.replica(crashes_max=1, settled_s=0.0) as replica:
+        await until(lambda: replica.state is S.READY)
+        with pytest.raises(HearthError):
+            await ask(replica, Script(act=Act.SEGV, at=2).text())
+        await until(lambda: replica.has_given_up)
+
+
+async def test_one_whose_memory_does_not_come_back_gives_up_its_place(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.orchestrator.replica.MEMORY_RETURN_TIMEOUT_S", 0.1)
+    async with stage.replica() as replica:
+        await until(lambda: replica.state is S.READY)
+        pid = pid_of(replica)
+        stage.inventory.used["simulated-0"] = {pid: 1}
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: replica.state is S.STOPPED)
+        assert replica.unreturned == {"simulated-0": pid}
+        assert not replica.has_given_up

@@ -1,19 +1,34 @@
 import asyncio
+import re
 from collections import Counter
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.domain import Deployment, DeploymentState
 from appliance.errors import Code, HearthError
-from appliance.orchestrator.router import OVERLOAD_FACTOR, OVERLOAD_SLACK, choose
+from appliance.orchestrator.group import ColdStart
+from appliance.orchestrator.router import OVERLOAD_FACTOR, OVERLOAD_SLACK, NotWanted, choose, describe
 from appliance.store.database import Database
-from runtime.protocol import Submit, TextPrompt
-from tests.appliance.orchestrator.world import running_world
+from runtime.protocol import Submit
+from runtime.submission import TextPrompt
+from tests.appliance.orchestrator.world import World, running_world
 from tests.fakes.fake_worker import FakeModel, Script, answer
 from tests.waiting import until
+
+
+async def refused(world: World, deployment: Deployment) -> HearthError:
+    with pytest.raises(HearthError) as raised:
+        async with world.router.lease(deployment, None, wait_s=0.05):
+            pass
+    return raised.value
+
 
 loads_by_index = st.dictionaries(st.integers(0, 15), st.integers(0, 50), min_size=1)
 keys = st.text(min_size=1)
@@ -53,16 +68,22 @@ async def test_requests_go_where_fewest_are_in_flight(tmp_path: Path, database: 
         assert [view.num_in_flight for view in world.views("d")] == [0, 0, 0]
 
 
-async def test_requests_of_one_session_go_to_one_replica(tmp_path: Path, database: Database) -> None:
+async def test_requests_of_one_session_go_to_one_replica_if_the_deployment_has_it_so(
+    tmp_path: Path, database: Database
+) -> None:
     async with running_world(tmp_path, database) as world:
         deployment = await world.deploy("d", desired_replica_count=3)
         await world.until_ready("d", 3)
+
+        async def pids(deployment: Deployment, key: str) -> set[int]:
+            async with AsyncExitStack() as leases:
+                lease = partial(world.router.lease, deployment, key, wait_s=60.0)
+                return {(await leases.enter_async_context(lease())).pid for _ in range(3)}
+
+        without = msgspec.structs.replace(deployment, enable_session_affinity=False)
         for key in ("ada", "grace", "barbara"):
-            clients = []
-            for _ in range(3):
-                async with world.router.lease(deployment, key, wait_s=60.0) as client:
-                    clients.append(client)
-            assert len(set(map(id, clients))) == 1
+            assert len(await pids(deployment, key)) == 1
+            assert len(await pids(without, key)) == 3
 
 
 async def test_a_request_waits_for_a_replica_to_become_ready(tmp_path: Path, database: Database) -> None:
@@ -71,33 +92,52 @@ async def test_a_request_waits_for_a_replica_to_become_ready(tmp_path: Path, dat
         assert await world.ask(deployment, "hello") == answer("hello")
 
 
-async def test_a_request_for_a_deployment_at_zero_is_served_once_it_is_scaled_up(
-    tmp_path: Path, database: Database
+@pytest.mark.parametrize("change", [{"desired_replica_count": 0}, {"state": DeploymentState.DELETING}])
+async def test_a_request_stops_waiting_when_nothing_is_wanted_any_more(
+    tmp_path: Path, database: Database, change: dict[str, Any]
 ) -> None:
     async with running_world(tmp_path, database) as world:
-        deployment = await world.deploy("d", desired_replica_count=0)
-        asking = asyncio.create_task(world.ask(deployment, "hello"))
-        await world.change(deployment, desired_replica_count=1)
-        assert await asking == answer("hello")
+        deployment = await world.deploy("d", behaviour=FakeModel(load="hang"))
+        waiting = asyncio.create_task(world.ask(deployment, "hello"))
+        await until(lambda: world.views("d"))
+        await world.change(deployment, **change)
+        with pytest.raises(NotWanted):
+            await waiting
 
 
 async def test_a_request_gives_up_waiting_and_the_load_goes_on(tmp_path: Path, database: Database) -> None:
-    async with running_world(tmp_path, database, cold_start_wait_s=17.0) as world:
+    # With no host memory to sleep in, a replica that is not wanted is stopped.
+    async with running_world(tmp_path, database, cold_start_wait_s=17.0, host_cache_bytes=0) as world:
         deployment = await world.deploy("d", behaviour=FakeModel(load_s=1.0))
-        with pytest.raises(HearthError) as raised:
-            async with world.router.lease(deployment, None, wait_s=0.05):
-                pass
-        assert (raised.value.code, raised.value.reason) == (Code.UNAVAILABLE, "DEPLOYMENT_SCALING_UP")
-        assert raised.value.retry_after_s == 17.0  # nothing learned yet
+        refusal = await refused(world, deployment)
+        assert (refusal.code, refusal.reason) == (Code.UNAVAILABLE, "DEPLOYMENT_SCALING_UP")
+        assert refusal.retry_after_s == 17.0  # nothing learned yet
         await world.until_ready("d")
 
         await world.change(deployment, desired_replica_count=0)
         await until(lambda: not world.views("d"))
-        with pytest.raises(HearthError) as raised:
-            async with world.router.lease(deployment, None, wait_s=0.05):
-                pass
-        assert raised.value.retry_after_s is not None
-        assert 2.0 <= raised.value.retry_after_s < 17.0  # learned: a load takes a little over a second
+        await world.change(deployment, desired_replica_count=1)
+        refusal = await refused(world, deployment)
+        assert refusal.retry_after_s is not None
+        assert 2.0 <= refusal.retry_after_s < 17.0  # learned: a load takes a little over a second
+
+
+async def test_who_waits_is_told_how_far_the_load_is(tmp_path: Path, database: Database) -> None:
+    async with running_world(tmp_path, database) as world:
+        deployment = await world.deploy("d", behaviour=FakeModel(load_s=10.0))
+        await until(lambda: "ready in about" in world.router.forecast(deployment, wait_s=3600.0))
+        assert world.router.forecast(deployment, wait_s=0.1) == "", "it would not wait long enough"
+        refusal = await refused(world, deployment)
+        assert re.search(r"is scaling up: loading \d+ % \(weights\)", refusal.message)
+        start = refusal.details["cold_start"]
+        assert isinstance(start, dict)
+        assert start["stage"] == "weights"
+        assert 0 <= start["percent"] <= 100
+
+
+def test_a_forecast_is_a_line_for_people() -> None:
+    assert describe(ColdStart("weights", 0.404, 2.1)) == "loading 40 % (weights), ready in about 3 s"
+    assert describe(ColdStart("starting", 0.0, None)) == "loading 0 % (starting)"
 
 
 async def test_a_client_that_leaves_does_not_cancel_the_load(tmp_path: Path, database: Database) -> None:
@@ -113,10 +153,10 @@ async def test_a_request_for_what_has_no_place_is_told_why(tmp_path: Path, datab
     async with running_world(tmp_path, database) as world:
         deployment = await world.deploy("d", gigabytes=100)
         await until(lambda: world.observer.message("d"))
-        with pytest.raises(HearthError, match=r"free: simulated-0 80\.0 GiB") as raised:
-            async with world.router.lease(deployment, None, wait_s=0.05):
-                pass
-        assert raised.value.reason == "DEPLOYMENT_SCALING_UP"
+        refusal = await refused(world, deployment)
+        assert refusal.reason == "DEPLOYMENT_SCALING_UP"
+        assert "80.0 GiB" in refusal.message
+        assert world.router.forecast(deployment, wait_s=30.0) == "", "there is nothing to look forward to"
 
 
 async def test_a_request_for_what_has_failed_is_refused_at_once(tmp_path: Path, database: Database) -> None:

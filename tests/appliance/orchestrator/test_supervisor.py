@@ -4,8 +4,12 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from appliance.config import GIB
-from appliance.domain import Deployment, DeploymentState, ReplicaRow
+from appliance.domain import Deployment, DeploymentState, ReplicaRow, ReplicaState
+from appliance.orchestrator.fleet import Demand, Priority
+from appliance.orchestrator.ledger import UNRETURNED_OWNER
 from appliance.orchestrator.process import WorkerProcess, identify, prepare_run_dir
 from appliance.orchestrator.supervisor import ReplicaCounts
 from appliance.store import deployments, replicas
@@ -63,13 +67,12 @@ async def test_what_does_not_fit_waits_with_the_numbers_and_starts_when_there_is
         await until(lambda: world.observer.counts("third") == ReplicaCounts(1, 0, 0, 1, 0))
         free = [world.supervisor.ledger.free_bytes(f"simulated-{index}") / GIB for index in (0, 1)]
         assert world.observer.message("third").startswith("needs 40.")
-        assert world.observer.message("third").endswith(
-            f"on one NVIDIA_H100_80GB; free: simulated-0 {free[0]:.1f} GiB, simulated-1 {free[1]:.1f} GiB"
-        )
+        numbers = f"on one NVIDIA_H100_80GB; free: simulated-0 {free[0]:.1f} GiB, simulated-1 {free[1]:.1f} GiB"
+        assert numbers in world.observer.message("third")
 
         await world.change(first, state=DeploymentState.DELETING)
         await world.until_ready("third")
-        assert [view.device_id for view in world.views("third")] == ["simulated-0"]
+        assert [view.device_ids for view in world.views("third")] == [("simulated-0",)]
         await until(lambda: world.observer.counts("third") == ReplicaCounts(1, 1, 0, 0, 0))
         assert world.observer.message("third") == ""
         assert world.observer.counts("first") == ReplicaCounts(0, 0, 0, 0, 0)
@@ -200,15 +203,17 @@ async def test_workers_of_a_deployment_whose_row_is_gone_are_stopped(tmp_path: P
 class FailingObserver(RecordingObserver):
     """Fails for one deployment, and for it only."""
 
-    async def observe(self, deployment: Deployment, observed: ReplicaCounts, message: str) -> None:
+    async def observe(
+        self, deployment: Deployment, observed: ReplicaCounts, message: str, termination_message: str
+    ) -> None:
         if deployment.id == "broken":
             raise RuntimeError("as the test asked")
-        await super().observe(deployment, observed, message)
+        await super().observe(deployment, observed, message, termination_message)
 
 
 async def test_one_deployments_error_does_not_end_the_loop(tmp_path: Path, database: Database) -> None:
     async with running_world(tmp_path, database) as world:
-        world.supervisor.observer = world.observer = FailingObserver()
+        world.supervisor.observer = world.observer = FailingObserver(database)
         await world.deploy("broken", created_at=1.0)
         await world.deploy("d", created_at=2.0)
         await world.until_ready("d")
@@ -221,8 +226,8 @@ async def test_leftovers_of_a_killed_daemon_are_ended_before_anything_starts(
 ) -> None:
     run_dir = prepare_run_dir(tmp_path / "earlier")
     source = "import time; time.sleep(600)"
-    leftover = await WorkerProcess.spawn([sys.executable, "-c", source], run_dir, "leftover", fake_device(), 1)
-    innocent = await WorkerProcess.spawn([sys.executable, "-c", source], run_dir, "innocent", fake_device(), 1)
+    leftover = await WorkerProcess.spawn([sys.executable, "-c", source], run_dir, "leftover", [fake_device()], 1)
+    innocent = await WorkerProcess.spawn([sys.executable, "-c", source], run_dir, "innocent", [fake_device()], 1)
     assert leftover.identity is not None
     assert innocent.identity is not None
     async with database.transaction() as tx:
@@ -264,7 +269,7 @@ async def test_a_restarted_supervisor_brings_everything_back(tmp_path: Path, dat
     async with running_world(tmp_path, database) as world:
         deployment = await world.deploy("d")
         await world.until_ready("d")
-    again = World(tmp_path, database, FakeInventory(), world.router._settings)
+    again = World(tmp_path, database, FakeInventory(), world.settings)
     await again.supervisor.start()
     assert await again.ask(deployment, "hello") == answer("hello")
     await again.supervisor.close(drain_s=0.0)
@@ -296,3 +301,130 @@ async def test_the_load_names_the_draft_model_once_it_is_there(tmp_path: Path, d
         assert (speculation.num_draft_tokens, speculation.ngram_length) == (6, 3)
         assert speculation.draft_model is not None
         assert speculation.draft_model.model_dir == str(world.models_dir / "apprentice")
+
+
+async def test_what_scales_to_zero_sleeps_gives_its_device_to_others_and_wakes_when_there_is_room(
+    tmp_path: Path, database: Database
+) -> None:
+    async with running_world(tmp_path, database, host_cache_bytes=200 * GIB) as world:
+        first = await world.deploy("first", gigabytes=50, behaviour=FakeModel(host_bytes=7))
+        await world.until_ready("first")
+        pid = world.views("first")[0].pid
+        await world.change(first, desired_replica_count=0)
+        await until(lambda: [view.state for view in world.views("first")] == [ReplicaState.ASLEEP])
+        assert world.supervisor.host_view().by_owner["accounts/acme/deployments/first/replicas/0"] == 7
+        await until(lambda: world.observer.counts("first") == ReplicaCounts(0, 0, 0, 0, 0, asleep=1))
+
+        second = await world.deploy("second", gigabytes=50)
+        await world.until_ready("second")
+        await world.change(first, desired_replica_count=1)
+        await until(lambda: "GiB" in world.observer.message("first"))
+        explanation = world.supervisor.explanation("acme", "first")
+        assert explanation is not None
+        assert explanation.needed_bytes > 50 * GIB
+        await world.change(second, state=DeploymentState.DELETING)
+        await world.until_ready("first")
+        assert world.views("first")[0].pid == pid
+        assert world.supervisor.explanation("acme", "first") is None
+
+
+async def test_who_waits_evicts_who_is_idle_and_the_services_are_told(tmp_path: Path, database: Database) -> None:
+    async with running_world(tmp_path, database, min_residency_s=0.0) as world:
+        await world.deploy("idle", gigabytes=50)
+        await world.until_ready("idle")
+        newcomer = await world.deploy("newcomer", gigabytes=50)
+        assert await world.ask(newcomer, "hello") == answer("hello")
+        ((evicted, to_count, reason),) = world.observer.evicted
+        assert (evicted, to_count) == ("idle", 0)
+        assert "newcomer" in reason
+        assert not world.views("idle")
+
+
+async def test_a_replica_on_several_devices_holds_each_of_them(tmp_path: Path, database: Database) -> None:
+    inventory = FakeInventory(fake_device(0), fake_device(1), fake_device(2))
+    async with running_world(tmp_path, database, inventory) as world:
+        deployment = await world.deploy("wide", gigabytes=100, accelerator_count=2)
+        assert await world.ask(deployment, "hello") == answer("hello")
+        (view,) = world.views("wide")
+        held = [device.by_owner for device in world.supervisor.device_views() if device.by_owner]
+        assert held == 2 * [{"accounts/acme/deployments/wide/replicas/0": view.reserved_bytes}]
+        assert 50 * GIB < view.reserved_bytes < 60 * GIB
+
+
+async def test_a_new_revision_replaces_its_replicas_without_losing_a_request(
+    tmp_path: Path, database: Database
+) -> None:
+    async with running_world(tmp_path, database) as world:
+        deployment = await world.deploy("d", desired_replica_count=2, behaviour=FakeModel(step_ms=5.0))
+        await world.until_ready("d", 2)
+        old = {view.pid for view in world.views("d")}
+        updated = await world.change(deployment, revision=2)
+        num_asked = 0
+        while any(view.revision != 2 for view in world.views("d")):
+            num_asked += 1
+            assert await world.ask(updated, f"hello {num_asked}") == answer(f"hello {num_asked}")
+        await world.until_ready("d", 2)
+        assert not old & {view.pid for view in world.views("d")}
+        await until(lambda: world.observer.counts("d") == ReplicaCounts(2, 2, 0, 0, 0))
+        assert any(counts.outdated for counts, _ in world.observer.seen["d"])
+
+
+async def test_a_claim_takes_memory_until_it_is_released(tmp_path: Path, database: Database) -> None:
+    async with running_world(tmp_path, database) as world:
+        claim = world.supervisor.claim("lease 1", Priority.LEASE, Demand(50 * GIB, None, 1), may_evict=True)
+        assert await claim.granted() == ["simulated-0"]
+        await world.deploy("d", gigabytes=50)
+        await until(lambda: "needs 50." in world.observer.message("d"))
+        later = world.supervisor.claim("job 1", Priority.JOB, Demand(50 * GIB, None, 1), may_evict=True)
+        await until(lambda: later.explanation is not None)
+        later.release()
+        claim.release()
+        await world.until_ready("d")
+
+
+async def test_a_load_teaches_how_long_the_next_takes(tmp_path: Path, database: Database) -> None:
+    async with running_world(tmp_path, database) as world:
+        deployment = await world.deploy("d", behaviour=FakeModel(load_s=0.3))
+        await world.until_ready("d")
+        await world.change(deployment, desired_replica_count=0)
+        await until(lambda: not world.views("d"))
+    again = World(tmp_path, database, FakeInventory(), world.settings)
+    await again.supervisor.start()
+    deployment = await again.change(deployment, desired_replica_count=1)
+    await until(lambda: again.supervisor.outlook(deployment).cold_start is not None)
+    load_s = again.supervisor.outlook(deployment).load_s
+    assert load_s is not None
+    assert 0.3 <= load_s < 60.0, "the daemon before has learned it"
+    await again.supervisor.close(drain_s=0.0)
+
+
+async def test_scaling_what_has_failed_to_the_same_count_tries_again(tmp_path: Path, database: Database) -> None:
+    async with running_world(tmp_path, database) as world:
+        behaviour = FakeModel(load="refuse", log_lines=["no such tensor"])
+        deployment = await world.deploy("d", behaviour=behaviour)
+        await until(lambda: world.observer.counts("d") == ReplicaCounts(1, 0, 0, 0, 1))
+        assert world.observer.last_words["d"] == "no such tensor\nthe fake model is not to be served"
+        FakeModel().write(world.models_dir / "d")
+        await world.change(deployment, updated_at=deployment.updated_at + 1.0)
+        await world.until_ready("d")
+        await until(lambda: world.observer.last_words["d"] == "")
+
+
+async def test_memory_that_the_driver_keeps_is_shown_and_placed_around_until_it_comes_back(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.orchestrator.replica.MEMORY_RETURN_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("appliance.orchestrator.memory_watch.RECOVERY_INTERVAL_S", 0.1)
+    inventory = FakeInventory(fake_device(0), fake_device(1))
+    async with running_world(tmp_path, database, inventory) as world:
+        await world.deploy("d", gigabytes=50)
+        await world.until_ready("d")
+        (view,) = world.views("d")
+        assert view.pid is not None
+        inventory.used[view.device_ids[0]] = {view.pid: view.reserved_bytes}
+        os.kill(view.pid, signal.SIGKILL)
+        await until(lambda: [again.device_ids for again in world.views("d")] not in ([], [view.device_ids]))
+        sick = next(device for device in world.supervisor.device_views() if device.device.id == view.device_ids[0])
+        assert sick.by_owner == {UNRETURNED_OWNER: view.reserved_bytes}
+        inventory.used[view.device_ids[0]] = {}
+        await until(lambda: world.supervisor.ledger.free_bytes(view.device_ids[0]) == 80 * GIB)

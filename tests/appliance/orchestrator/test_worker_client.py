@@ -8,12 +8,22 @@ from typing import NamedTuple
 import pytest
 
 from appliance.errors import Code, HearthError
-from appliance.orchestrator.worker_client import DISCONNECTED, LoadRefused, WorkerClient, WorkerLost
+from appliance.orchestrator.worker_client import (
+    DISCONNECTED,
+    AdapterRefused,
+    LoadRefused,
+    WorkerClient,
+    WorkerLost,
+)
 from runtime.protocol import (
     FRAME_BYTES_MAX,
     FRAME_HEADER,
     PROTOCOL_VERSION,
     Abort,
+    AdapterFailed,
+    AdapterLoaded,
+    Asleep,
+    Awake,
     Delta,
     Failed,
     FailureCode,
@@ -22,18 +32,23 @@ from runtime.protocol import (
     Hello,
     LlmSettings,
     Load,
+    LoadAdapter,
     Loaded,
     LoadFailed,
     LoadProgress,
     Outputs,
+    Prepared,
     Shutdown,
+    Sleep,
     Submit,
-    TextPrompt,
     ToWorker,
+    UnloadAdapter,
+    Wake,
     decode_to_worker,
     encode_frame,
     frame_length,
 )
+from runtime.submission import TextPrompt
 from tests.waiting import until
 
 LOAD = Load(
@@ -264,3 +279,71 @@ async def test_heartbeats_are_signs_of_life(link: Link) -> None:
     link.peer.say(beat)
     await until(lambda: link.client.vitals.heartbeat == beat)
     assert link.client.vitals.heard_at > before
+
+
+async def test_a_worker_is_put_to_sleep_and_woken_again_and_again(link: Link) -> None:
+    for number in range(2):
+        sleeping = asyncio.create_task(link.client.sleep())
+        assert await link.peer.hear() == Sleep()
+        link.peer.say(Asleep(host_bytes=number))
+        assert await sleeping == number
+        waking = asyncio.create_task(link.client.wake())
+        assert await link.peer.hear() == Wake()
+        link.peer.say(LoadProgress(stage="weights", fraction=0.5), Awake(load_ms={"weights": 3.0}))
+        assert await waking == {"weights": 3.0}
+
+
+@pytest.mark.parametrize("message", [Asleep(host_bytes=1), Awake(load_ms={})])
+async def test_a_worker_that_sleeps_or_wakes_unasked_is_lost(link: Link, message: FromWorker) -> None:
+    link.peer.say(message)
+    async with asyncio.timeout(60):
+        assert "broke the protocol" in await asyncio.shield(link.client.lost)
+
+
+async def test_a_spare_worker_says_when_it_is_prepared(link: Link) -> None:
+    link.peer.say(Hello(protocol=PROTOCOL_VERSION, pid=os.getpid()), Prepared(footprint_bytes=9))
+    assert await link.client.prepared == Prepared(footprint_bytes=9)
+
+
+async def test_a_lost_worker_tells_how_many_requests_it_had(link: Link) -> None:
+    requests = [asyncio.create_task(collect(link.client, submit(f"r{number}"))) for number in range(3)]
+    for _ in requests:
+        await link.peer.hear()
+    link.peer.writer.transport.abort()
+    await asyncio.wait(requests)
+    assert link.client.num_lost == 3
+
+
+def load_adapter(adapter: str) -> LoadAdapter:
+    return LoadAdapter(adapter=adapter, directory="/a", file_sha256={})
+
+
+async def test_each_adapter_gets_its_own_answer_and_can_be_loaded_again(link: Link) -> None:
+    names = ("accent", "noise")
+    loads = [asyncio.create_task(link.client.load_adapter(load_adapter(name))) for name in names]
+    assert [await link.peer.hear() for _ in names] == [load_adapter(name) for name in names]
+    link.peer.say(AdapterFailed(adapter="noise", code=FailureCode.INVALID, message="too wide"))
+    link.peer.say(AdapterLoaded(adapter="accent"))
+    with pytest.raises(AdapterRefused, match="too wide") as refused:
+        await loads[1]
+    assert refused.value.code is FailureCode.INVALID
+    await loads[0]
+    link.client.unload_adapter("accent")
+    assert await link.peer.hear() == UnloadAdapter(adapter="accent")
+    again = asyncio.create_task(link.client.load_adapter(load_adapter("noise")))
+    await link.peer.hear()
+    link.peer.say(AdapterLoaded(adapter="noise"))
+    await again
+
+
+async def test_a_worker_lost_while_an_adapter_loads_answers_nothing_more(link: Link) -> None:
+    loading = asyncio.create_task(link.client.load_adapter(load_adapter("accent")))
+    await link.peer.hear()
+    link.peer.writer.close()
+    with pytest.raises(WorkerLost):
+        await loading
+
+
+async def test_a_worker_that_speaks_of_an_adapter_unasked_is_lost(link: Link) -> None:
+    link.peer.say(AdapterLoaded(adapter="accent"))
+    assert "nobody waits for" in await link.client.lost

@@ -10,12 +10,13 @@ import msgspec
 
 from appliance.config import FleetSettings
 from appliance.domain import Deployment, ReplicaState
-from appliance.orchestrator.group import ReplicaView
+from appliance.orchestrator.adapters import Adapters
 from appliance.orchestrator.router import Router
-from appliance.orchestrator.supervisor import ReplicaCounts, Supervisor
+from appliance.orchestrator.supervisor import ReplicaCounts, ReplicaView, Supervisor
 from appliance.store import deployments, models
 from appliance.store.database import Database
-from runtime.protocol import Submit, TextPrompt
+from runtime.protocol import Submit
+from runtime.submission import TextPrompt
 from tests.appliance.orchestrator.samples import sample_deployment, sample_model, sample_settings
 from tests.fakes.fake_gpus import FakeInventory
 from tests.fakes.fake_worker import FakeModel
@@ -23,12 +24,28 @@ from tests.waiting import until
 
 
 class RecordingObserver:
-    def __init__(self) -> None:
+    """Notes what it is told; as the services would, it lowers what is desired of the evicted."""
+
+    def __init__(self, database: Database) -> None:
         self.seen: dict[str, list[tuple[ReplicaCounts, str]]] = {}
         """By deployment id, in order."""
+        self.last_words: dict[str, str] = {}
+        """The newest termination message, by deployment id."""
+        self.evicted: list[tuple[str, int, str]] = []
+        self._database = database
 
-    async def observe(self, deployment: Deployment, observed: ReplicaCounts, message: str) -> None:
+    async def observe(
+        self, deployment: Deployment, observed: ReplicaCounts, message: str, termination_message: str
+    ) -> None:
         self.seen.setdefault(deployment.id, []).append((observed, message))
+        self.last_words[deployment.id] = termination_message
+
+    async def evict(self, deployment: Deployment, to_count: int, reason: str) -> None:
+        self.evicted.append((deployment.id, to_count, reason))
+        async with self._database.transaction() as tx:
+            current = await deployments.get(tx.connection, deployment.account_id, deployment.id)
+            if current is not None:
+                await deployments.update(tx, msgspec.structs.replace(current, desired_replica_count=to_count))
 
     def counts(self, deployment_id: str) -> ReplicaCounts | None:
         return self.seen[deployment_id][-1][0] if deployment_id in self.seen else None
@@ -41,12 +58,15 @@ class World:
     def __init__(self, tmp_path: Path, database: Database, inventory: FakeInventory, settings: FleetSettings) -> None:
         self.database = database
         self.inventory = inventory
+        self.settings = settings
         self.models_dir = tmp_path / "models"
         self.run_dir = tmp_path / "run"
-        self.observer = RecordingObserver()
+        self.observer = RecordingObserver(database)
         self.supervisor = Supervisor(settings, database, inventory, self.models_dir, self.run_dir)
         self.supervisor.observer = self.observer
-        self.router = Router(self.supervisor, settings)
+        self.adapters = Adapters(settings, database, self.models_dir, self.supervisor, self.supervisor.announce)
+        """Not started."""
+        self.router = Router(self.supervisor, settings, self.adapters)
 
     async def deploy(
         self, deployment_id: str, *, gigabytes: float = 1.0, behaviour: FakeModel | None = None, **changes: Any
@@ -76,10 +96,10 @@ class World:
     async def until_ready(self, deployment_id: str, num_replicas: int = 1) -> None:
         await until(lambda: [view.state for view in self.views(deployment_id)] == num_replicas * [ReplicaState.READY])
 
-    async def ask(self, deployment: Deployment, text: str, affinity_key: str | None = None) -> str:
-        request = Submit(request_id=os.urandom(8).hex(), prompt=TextPrompt(text=text))
+    async def ask(self, deployment: Deployment, text: str, affinity_key: str | None = None, adapter: str = "") -> str:
+        request = Submit(request_id=os.urandom(8).hex(), prompt=TextPrompt(text=text), adapter=adapter)
         async with (
-            self.router.lease(deployment, affinity_key, wait_s=60.0) as client,
+            self.router.lease(deployment, affinity_key, wait_s=60.0, adapter=adapter) as client,
             aclosing(client.generate(request)) as outputs,
         ):
             return "".join([delta.text async for deltas in outputs for delta in deltas])

@@ -1,5 +1,7 @@
 """People of two accounts, and rows to put into the store. `home` is the account of this box, `library` everybody's."""
 
+from msgspec.structs import replace
+
 from appliance.domain import (
     Account,
     DeployedModel,
@@ -7,6 +9,7 @@ from appliance.domain import (
     Deployment,
     DeploymentState,
     Model,
+    ModelKind,
     ModelState,
     Principal,
     Role,
@@ -14,7 +17,7 @@ from appliance.domain import (
 )
 from appliance.store import accounts, deployed_models, deployments, models, users
 from appliance.store.database import Database
-from models.info import AttentionInfo, ModelInfo
+from models.info import AddonInfo, AttentionInfo, ModelInfo
 
 ACCOUNT_IDS = ("acme", "globex", "library")
 SIGNING_KEY = b"k" * 32
@@ -67,6 +70,21 @@ def model(account_id: str, model_id: str, *, is_public: bool = False, state: Mod
     )
 
 
+ADDON_INFO = AddonInfo(
+    rank=8, scaling=2.0, target_modules=["q_proj"], dtype="float32", num_parameters=10, weight_bytes=40
+)
+
+
+def addon(account_id: str, model_id: str, base: Model, *, is_public: bool = False, rank: int = 8) -> Model:
+    return replace(
+        model(account_id, model_id, is_public=is_public),
+        kind=ModelKind.HF_PEFT_ADDON,
+        info=None,
+        base_model=base.name,
+        addon_info=replace(ADDON_INFO, rank=rank),
+    )
+
+
 def deployment(account_id: str, deployment_id: str, base_model: str, **changes: object) -> Deployment:
     fields: dict[str, object] = {
         "account_id": account_id,
@@ -81,17 +99,21 @@ def deployment(account_id: str, deployment_id: str, base_model: str, **changes: 
     return Deployment(**(fields | changes))  # type: ignore[arg-type]
 
 
-def deployed(on: Deployment, deployed_model_id: str, *, is_default: bool = True) -> DeployedModel:
-    return DeployedModel(
+def deployed(
+    on: Deployment, deployed_model_id: str, *, is_default: bool = True, model: Model | None = None, **changes: object
+) -> DeployedModel:
+    """Its base model, unless another one is given."""
+    base = DeployedModel(
         account_id=on.account_id,
         id=deployed_model_id,
-        model=on.base_model,
+        model=on.base_model if model is None else model.name,
         deployment=on.name,
         is_default=is_default,
         state=DeployedModelState.DEPLOYED,
         created_at=on.created_at,
         updated_at=0.0,
     )
+    return replace(base, **changes)
 
 
 async def put(database: Database, *rows: Account | User | Model | Deployment | DeployedModel) -> None:

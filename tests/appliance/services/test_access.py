@@ -3,7 +3,7 @@ import pytest
 from appliance.config import IdentitySettings
 from appliance.domain import ModelState, Role
 from appliance.errors import Code, HearthError
-from appliance.services.access import can_change, can_see_model, require_account, require_change
+from appliance.services.access import can_change, can_look_inside, can_see_model, require_account, require_change
 from tests.appliance.services.samples import ADA, model, principal
 
 CREATOR, COLLEAGUE = "ada", "bob"
@@ -31,6 +31,12 @@ def test_roles_change_their_own_and_their_colleagues_objects(
 @pytest.mark.parametrize("role", Role)
 def test_only_the_administrators_of_this_box_change_the_library(settings: IdentitySettings, role: Role) -> None:
     assert can_change(principal("home", CREATOR, role), "library", "", settings) is (role is Role.ADMIN)
+
+
+def test_logs_and_reasons_are_for_ones_own_account_and_who_keeps_the_library(settings: IdentitySettings) -> None:
+    assert can_look_inside(principal("acme", CREATOR, Role.INFERENCE_USER), "acme", settings)
+    assert not can_look_inside(principal("acme", CREATOR, Role.ADMIN), "library", settings)
+    assert can_look_inside(principal("home", CREATOR, Role.ADMIN), "library", settings)
 
 
 def test_what_is_seen_but_not_to_be_changed_is_forbidden(settings: IdentitySettings) -> None:

@@ -3,16 +3,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from appliance.config import IdentitySettings
-from appliance.domain import DeployedModelState, DeploymentState, Model, ModelState
+from appliance.domain import Model, ModelState
 from appliance.services.builtin_model import BuiltinModel, install_builtin_model
 from appliance.services.models import Models
-from appliance.services.targets import find_target
-from appliance.store import deployed_models, deployments, models
+from appliance.services.targets import find_serverless, find_target
+from appliance.store import models
 from appliance.store.database import Database
 from models.inspection import inspect_model
-from tests.appliance.services.samples import ADA, SIGNING_KEY
+from tests.appliance.services.samples import ADA, SIGNING_KEY, deployed, deployment, put
 from tests.fakes.tiny_llm import build_tiny_model
 
 
@@ -28,22 +29,34 @@ def newer_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("newer") / "model", "llama", seed=1)
 
 
-async def test_the_first_start_brings_a_model_that_wakes_on_its_first_request(
+async def test_the_first_start_brings_a_model_that_its_first_request_deploys(
     models_service: Models, database: Database, settings: IdentitySettings, models_dir: Path, tiny_model: Path
 ) -> None:
     await models_service.install_builtin()
     model = await installed(database)
-    assert (model.state, model.is_public, model.display_name) == (ModelState.READY, True, "Ember")
+    assert (model.state, model.is_public, model.is_serverless) == (ModelState.READY, True, True)
+    assert model.display_name == "Ember"
     assert model.info == inspect_model(models_dir / model.directory) == inspect_model(tiny_model)
     async with database.reader() as db:
+        assert await find_target(db, ADA, "ember-chat", settings) is None
+        assert await find_serverless(db, ADA, "ember-chat", settings) == model
+
+
+async def test_one_that_an_earlier_version_deployed_becomes_serverless_and_keeps_its_deployment(
+    models_service: Models, database: Database, settings: IdentitySettings
+) -> None:
+    await models_service.install_builtin()
+    model = await installed(database)
+    kept = deployment("library", "ember-chat", model.name)
+    async with database.transaction() as tx:
+        await models.update(tx, replace(model, is_serverless=False))
+    await put(database, kept, deployed(kept, "served"))
+    await models_service.install_builtin()
+    assert (await installed(database)).is_serverless
+    async with database.reader() as db:
         target = await find_target(db, ADA, "ember-chat", settings)
-        deployed = await deployed_models.list_of_model(db, "library", model.name)
     assert target is not None
-    deployment = target.deployment
-    assert deployment.name == "accounts/library/deployments/ember-chat"
-    counts = (deployment.min_replica_count, deployment.max_replica_count, deployment.desired_replica_count)
-    assert counts == (0, 1, 0)
-    assert [(each.is_default, each.state) for each in deployed] == [(True, DeployedModelState.DEPLOYING)]
+    assert target.deployment == kept
 
 
 async def test_later_starts_copy_nothing(models_service: Models, database: Database, models_dir: Path) -> None:
@@ -91,31 +104,3 @@ async def test_files_that_were_lost_come_back(models_service: Models, database: 
     await models_service.install_builtin()
     model = await installed(database)
     assert inspect_model(models_dir / model.directory) == model.info
-
-
-async def test_a_deployment_that_an_operator_deleted_stays_deleted(
-    models_service: Models, database: Database, settings: IdentitySettings
-) -> None:
-    await models_service.install_builtin()
-    async with database.transaction() as tx:
-        await deployed_models.delete_of_deployment(tx, "accounts/library/deployments/ember-chat")
-        await deployments.delete(tx, "library", "ember-chat")
-    await models_service.install_builtin()
-    async with database.reader() as db:
-        assert await find_target(db, ADA, "ember-chat", settings) is None
-
-
-async def test_a_deployment_deleted_softly_is_not_doubled_with_a_new_model(
-    models_service: Models, database: Database
-) -> None:
-    await models_service.install_builtin()
-    async with database.transaction() as tx:
-        deployment = await deployments.get(tx.connection, "library", "ember-chat")
-        assert deployment is not None
-        await models.delete(tx, "library", "ember-chat")
-    await models_service.install_builtin()
-    assert (await installed(database)).state is ModelState.READY
-    async with database.reader() as db:
-        found = await deployments.get(db, "library", "ember-chat")
-    assert found == deployment
-    assert found.state is DeploymentState.CREATING

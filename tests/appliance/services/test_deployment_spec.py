@@ -3,25 +3,77 @@ from typing import Any
 import msgspec
 import pytest
 
-from appliance.domain import DeploymentState, ModelState, Precision
+from appliance.config import FleetSettings
+from appliance.domain import (
+    AutoscalingPolicy,
+    Deployment,
+    DeploymentState,
+    LoadTarget,
+    Model,
+    ModelState,
+    Precision,
+    ScalingSchedule,
+    ShapePreset,
+)
 from appliance.errors import Code, HearthError
 from appliance.names import ResourceName
 from appliance.services.deployment_spec import (
+    AUTO_DELETE_S,
     DeploymentSpec,
     check_draft_model,
+    check_expiry,
     check_model,
+    check_revision,
     check_spec,
     new_deployment,
+    revised_deployment,
+    revised_spec,
+    spec_of,
 )
 from tests.appliance.services.samples import model
+from tests.fakes.fake_gpus import fake_device
 
 POET = model("acme", "poet")
 NAME = ResourceName("acme", "deployments", "fast")
-TYPES = ["NVIDIA_L4_24GB", "NVIDIA_H100_80GB"]
+L4, H100 = "NVIDIA_L4_24GB", "NVIDIA_H100_80GB"
+DEVICES = [fake_device(0, 24, L4), fake_device(1, 80, H100), fake_device(2, 80, H100)]
+SETTINGS = FleetSettings(replica_count_max=8)
+SCHEDULE = ScalingSchedule(min_replica_count=1, schedule="0 8 * * *", duration_s=60.0, timezone="UTC")
+EVERYTHING: dict[str, Any] = {
+    "display_name": "Fast",
+    "description": "quick",
+    "annotations": {"team": "shop"},
+    "min_replica_count": 1,
+    "max_replica_count": 3,
+    "accelerator_type": H100,
+    "accelerator_count": 2,
+    "precision": Precision.FP16,
+    "max_context_length": 100,
+    "draft_model": "accounts/acme/models/apprentice",
+    "draft_token_count": 6,
+    "ngram_speculation_length": 3,
+    "scale_up_window_s": 1.0,
+    "scale_down_window_s": 2.0,
+    "scale_to_zero_window_s": 300.0,
+    "load_targets": {LoadTarget.CONCURRENT_REQUESTS: 7.0},
+    "scaling_schedules": {"mornings": SCHEDULE},
+    "auto_delete_s": 0.0,
+    "expires_at": 99.0,
+    "shape": "throughput",
+    "kv_cache_fraction": 0.5,
+    "enable_addons": True,
+    "enable_session_affinity": False,
+    "is_pinned": True,
+    "may_evict": False,
+}
 
 
 def spec(**changes: Any) -> DeploymentSpec:
     return DeploymentSpec(base_model="poet", **changes)
+
+
+def made(asked: DeploymentSpec, draft: Model | None = None) -> Deployment:
+    return new_deployment(NAME, asked, POET, draft, created_by="ada", library_account_id="library", now=5.0)
 
 
 @pytest.mark.parametrize(
@@ -37,27 +89,79 @@ def spec(**changes: Any) -> DeploymentSpec:
 def test_replica_counts_not_given_follow_from_those_given(
     changes: dict[str, Any], minimum: int, maximum: int, desired: int
 ) -> None:
-    check_spec(spec(**changes), TYPES, replica_count_max=8)
-    made = new_deployment(NAME, spec(**changes), POET, "ada", now=5.0)
-    assert (made.min_replica_count, made.max_replica_count, made.desired_replica_count) == (minimum, maximum, desired)
+    check_spec(spec(**changes), DEVICES, SETTINGS)
+    new = made(spec(**changes))
+    assert (new.min_replica_count, new.max_replica_count, new.desired_replica_count) == (minimum, maximum, desired)
 
 
 def test_a_new_deployment_is_what_was_asked_for() -> None:
-    asked = spec(
-        display_name="Fast",
-        description="quick",
-        annotations={"team": "shop"},
-        accelerator_type=TYPES[0],
-        precision=Precision.FP16,
-        max_context_length=100,
+    asked = spec(**EVERYTHING)
+    check_spec(asked, DEVICES, SETTINGS)
+    new = made(asked, model("acme", "apprentice"))
+    assert new.name == str(NAME)
+    assert new.base_model == POET.name
+    assert new.state is DeploymentState.CREATING
+    assert (new.created_by, new.created_at, new.updated_at, new.revision) == ("ada", 5.0, 5.0, 1)
+    assert new.autoscaling == AutoscalingPolicy(
+        scale_up_window_s=1.0,
+        scale_down_window_s=2.0,
+        scale_to_zero_window_s=300.0,
+        load_targets={LoadTarget.CONCURRENT_REQUESTS: 7.0},
+        scaling_schedules={"mornings": SCHEDULE},
     )
-    made = new_deployment(NAME, asked, POET, "ada", now=5.0)
-    assert made.name == str(NAME)
-    assert made.base_model == POET.name
-    assert made.state is DeploymentState.CREATING
-    assert (made.created_by, made.created_at, made.updated_at) == ("ada", 5.0, 5.0)
-    for field in ("display_name", "description", "annotations", "accelerator_type", "precision", "max_context_length"):
-        assert getattr(made, field) == getattr(asked, field)
+    assert new.shape_preset is ShapePreset.THROUGHPUT
+    assert new.shape == "accounts/library/deploymentShapes/throughput/versions/v1"
+    for field in (EVERYTHING.keys() & set(Deployment.__struct_fields__)) - {"shape"}:
+        assert getattr(new, field) == EVERYTHING[field], field
+
+
+def test_what_is_not_asked_for_has_the_documented_default() -> None:
+    new = made(spec())
+    assert new.autoscaling == AutoscalingPolicy(
+        scale_up_window_s=30.0,
+        scale_down_window_s=600.0,
+        scale_to_zero_window_s=3600.0,
+        load_targets={LoadTarget.DEFAULT: 0.8},
+    )
+    assert new.auto_delete_s == AUTO_DELETE_S
+    assert new.expires_at is None
+    assert (new.shape, new.shape_preset, new.kv_cache_fraction, new.draft_model) == (None, None, None, None)
+    assert (new.enable_session_affinity, new.enable_addons, new.is_pinned, new.may_evict) == (True, False, False, True)
+
+
+def test_the_spec_of_a_deployment_makes_the_same_deployment() -> None:
+    draft = model("acme", "apprentice")
+    for new in (made(spec()), made(spec(**EVERYTHING), draft)):
+        again = revised_deployment(new, spec_of(new), draft if new.draft_model else None, "library", now=5.0)
+        assert again == new
+
+
+def test_a_revision_takes_over_the_named_fields_alone() -> None:
+    new = made(spec(**EVERYTHING), model("acme", "apprentice"))
+    asked = spec(display_name="Slow", scale_up_window_s=9.0, description="not meant")
+    revised = revised_spec(new, asked, ["display_name", "scale_up_window_s", "shape", "auto_delete_s"])
+    changed = revised_deployment(new, revised, model("acme", "apprentice"), "library", now=7.0)
+    assert (changed.display_name, changed.description, changed.updated_at) == ("Slow", "quick", 7.0)
+    assert changed.autoscaling.scale_up_window_s == 9.0
+    assert changed.autoscaling.load_targets == {LoadTarget.CONCURRENT_REQUESTS: 7.0}
+    assert (changed.shape, changed.shape_preset, changed.auto_delete_s) == (None, None, AUTO_DELETE_S)
+    assert (changed.desired_replica_count, changed.revision) == (new.desired_replica_count, new.revision)
+
+
+def test_what_became_impossible_does_not_hinder_other_changes() -> None:
+    elsewhere = spec(accelerator_type="NVIDIA_B200_180GB")
+    check_revision(elsewhere, msgspec.structs.replace(elsewhere, display_name="Fast"), DEVICES, SETTINGS)
+    with pytest.raises(HearthError, match="displayName"):
+        check_revision(elsewhere, msgspec.structs.replace(elsewhere, display_name="x" * 64), DEVICES, SETTINGS)
+    with pytest.raises(HearthError, match="acceleratorType"):
+        check_revision(spec(), elsewhere, DEVICES, SETTINGS)
+
+
+def test_the_end_of_its_time_lies_ahead() -> None:
+    check_expiry(None, now=5.0)
+    check_expiry(5.5, now=5.0)
+    with pytest.raises(HearthError, match="expireTime"):
+        check_expiry(5.0, now=5.0)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +175,8 @@ def test_a_new_deployment_is_what_was_asked_for() -> None:
         ({"max_replica_count": -1}, "maxReplicaCount"),
         ({"max_replica_count": 9}, "maxReplicaCount"),
         ({"min_replica_count": 2, "max_replica_count": 1}, "maxReplicaCount"),
-        ({"accelerator_count": 2}, "acceleratorCount"),
+        ({"accelerator_count": 3}, "acceleratorCount"),
+        ({"accelerator_count": 2, "accelerator_type": L4}, "acceleratorCount"),
         ({"accelerator_count": 0}, "acceleratorCount"),
         ({"max_context_length": 0}, "maxContextLength"),
         ({"draft_token_count": 4}, "draftTokenCount"),
@@ -79,19 +184,36 @@ def test_a_new_deployment_is_what_was_asked_for() -> None:
         ({"draft_token_count": 17, "ngram_speculation_length": 3}, "draftTokenCount"),
         ({"ngram_speculation_length": 1}, "ngramSpeculationLength"),
         ({"ngram_speculation_length": 17}, "ngramSpeculationLength"),
+        ({"kv_cache_fraction": 0.0}, "kvCacheFraction"),
+        ({"kv_cache_fraction": 1.01}, "kvCacheFraction"),
+        ({"auto_delete_s": -1.0}, "unusedAutoDeleteDuration"),
+        ({"scale_to_zero_window_s": 299.0}, "autoscalingPolicy.scaleToZeroWindow"),
+        (
+            {"scaling_schedules": {"x": msgspec.structs.replace(SCHEDULE, min_replica_count=2)}},
+            "autoscalingPolicy.scalingSchedules.x.minReplicaCount",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(changes: dict[str, Any], param: str) -> None:
     with pytest.raises(HearthError) as caught:
-        check_spec(spec(**changes), TYPES, replica_count_max=8)
+        check_spec(spec(**changes), DEVICES, SETTINGS)
     assert (caught.value.code, caught.value.param) == (Code.INVALID, param)
 
 
 def test_an_accelerator_that_is_not_here_is_refused_with_those_that_are() -> None:
-    check_spec(spec(accelerator_type=TYPES[0]), TYPES, replica_count_max=8)
+    check_spec(spec(accelerator_type=L4), DEVICES, SETTINGS)
     with pytest.raises(HearthError, match="there is NVIDIA_H100_80GB, NVIDIA_L4_24GB") as caught:
-        check_spec(spec(accelerator_type="AMD_MI300X_192GB"), TYPES, replica_count_max=8)
+        check_spec(spec(accelerator_type="AMD_MI300X_192GB"), DEVICES, SETTINGS)
     assert (caught.value.code, caught.value.param) == (Code.INVALID, "acceleratorType")
+
+
+def test_several_devices_per_replica_are_for_simulated_ones_until_there_is_tensor_parallelism() -> None:
+    check_spec(spec(accelerator_count=2), DEVICES, SETTINGS)
+    gpus = [msgspec.structs.replace(device, is_cuda=True) for device in DEVICES]
+    check_spec(spec(accelerator_count=1), gpus, SETTINGS)
+    with pytest.raises(HearthError, match="tensor parallelism") as caught:
+        check_spec(spec(accelerator_count=2), gpus, SETTINGS)
+    assert (caught.value.code, caught.value.param) == (Code.INVALID, "acceleratorCount")
 
 
 def test_a_model_that_is_not_ready_cannot_be_deployed() -> None:
@@ -110,10 +232,10 @@ def test_a_context_longer_than_the_models_is_refused() -> None:
 def test_speculation_is_kept_as_asked_for_with_the_draft_models_full_name() -> None:
     apprentice = model("acme", "apprentice")
     asked = spec(draft_model="apprentice", draft_token_count=6, ngram_speculation_length=3)
-    check_spec(asked, TYPES, replica_count_max=8)
+    check_spec(asked, DEVICES, SETTINGS)
     check_draft_model(asked, POET, apprentice)
-    made = new_deployment(NAME, asked, POET, "ada", 5.0, apprentice)
-    assert (made.draft_model, made.draft_token_count, made.ngram_speculation_length) == (apprentice.name, 6, 3)
+    new = made(asked, apprentice)
+    assert (new.draft_model, new.draft_token_count, new.ngram_speculation_length) == (apprentice.name, 6, 3)
 
 
 def test_a_draft_model_must_be_ready_and_reach_as_far_as_requests_may() -> None:

@@ -1,124 +1,33 @@
 import asyncio
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from appliance.config import IdentitySettings
-from appliance.domain import DeployedModel, DeployedModelState, Deployment, DeploymentState, ModelState, Principal, Role
-from appliance.errors import Code, HearthError
-from appliance.orchestrator.supervisor import ReplicaCounts
-from appliance.services.deployments import Box, Deployments, DeploymentSpec, next_state
-from appliance.store import deployed_models, deployments
+from appliance.domain import (
+    DeployedModelState,
+    DeploymentState,
+    Precision,
+    Role,
+)
+from appliance.errors import Code
+from appliance.orchestrator.group import ReplicaCounts
+from appliance.services.deployments import DeploymentSpec
 from appliance.store.database import Database
+from tests.appliance.services.deployment_service import PURGE_S, Service, deployed_on, refusal
 from tests.appliance.services.samples import ADA, GUS, HOME_ADMIN, deployed, deployment, model, principal, put
 from tests.fakes.fake_clock import FakeClock
 
 POET = model("acme", "poet")
 BOB = principal("acme", "bob", Role.CONTRIBUTOR)
-PURGE_S = 600.0
-CREATING, READY, FAILED = DeploymentState.CREATING, DeploymentState.READY, DeploymentState.FAILED
-DELETING, DELETED = DeploymentState.DELETING, DeploymentState.DELETED
-
-
-class Service:
-    """The service, what it told the supervisor, and what it is told of requests in flight."""
-
-    def __init__(self, database: Database, settings: IdentitySettings) -> None:
-        self.num_notified = 0
-        self.num_in_flight = 0
-        box = Box(["CPU"], 8, self._note, lambda account_id, deployment_id: self.num_in_flight)
-        self.deployments = Deployments(database, settings, box, PURGE_S)
-
-    def _note(self) -> None:
-        self.num_notified += 1
-
-    async def create(self, deployment_id: str | None = "fast", who: Principal = ADA, **spec: Any) -> Deployment:
-        return await self.deployments.create(
-            who,
-            who.account_id,
-            deployment_id,
-            DeploymentSpec(**({"base_model": "poet"} | spec)),
-            disable_auto_deploy=False,
-            validate_only=False,
-        )
-
-    async def observe(self, deployment_id: str, *counts: int, message: str = "") -> Deployment:
-        """As the supervisor does it: with the row as its last look showed it."""
-        seen = await self.deployments.get(ADA, "acme", deployment_id)
-        await self.deployments.observe(seen, ReplicaCounts(*counts), message)
-        (found,) = [
-            each for each in await self.deployments.list(ADA, "acme", show_deleted=True) if each.id == deployment_id
-        ]
-        return found
+CREATING, READY = DeploymentState.CREATING, DeploymentState.READY
+UPDATING, DELETING, DELETED = DeploymentState.UPDATING, DeploymentState.DELETING, DeploymentState.DELETED
 
 
 @pytest.fixture
 async def service(database: Database, settings: IdentitySettings) -> Service:
     await put(database, POET)
     return Service(database, settings)
-
-
-async def refusal(attempt: object) -> HearthError:
-    with pytest.raises(HearthError) as caught:
-        await attempt  # type: ignore[misc]
-    return caught.value
-
-
-async def deployed_on(database: Database, where: Deployment) -> list[DeployedModel]:
-    async with database.reader() as db:
-        return await deployed_models.list_of_deployment(db, where.name)
-
-
-@pytest.mark.parametrize(
-    ("current", "wanted", "ready", "starting", "waiting", "failed", "following"),
-    [
-        (CREATING, 1, 0, 1, 0, 0, CREATING),
-        (CREATING, 1, 0, 0, 1, 0, CREATING),
-        (CREATING, 2, 0, 0, 1, 1, CREATING),
-        (CREATING, 2, 1, 0, 0, 1, READY),
-        (CREATING, 1, 1, 0, 0, 0, READY),
-        (CREATING, 0, 0, 0, 0, 0, READY),
-        (CREATING, 1, 0, 0, 0, 1, FAILED),
-        (READY, 1, 1, 0, 0, 0, READY),
-        (READY, 1, 0, 1, 0, 0, READY),
-        (READY, 1, 0, 0, 1, 0, READY),
-        (READY, 0, 0, 0, 0, 0, READY),
-        (READY, 2, 0, 0, 0, 2, FAILED),
-        (READY, 2, 1, 0, 0, 1, READY),
-        (FAILED, 1, 0, 0, 0, 1, FAILED),
-        (FAILED, 1, 0, 1, 0, 0, CREATING),
-        (FAILED, 1, 0, 0, 1, 0, CREATING),
-        (FAILED, 2, 1, 1, 0, 0, READY),
-        (FAILED, 0, 0, 0, 0, 0, READY),
-        (DELETING, 0, 0, 0, 0, 0, DELETED),
-        (DELETING, 1, 1, 0, 0, 0, DELETING),
-        (DELETING, 1, 0, 0, 0, 1, DELETING),
-        (DELETED, 0, 0, 0, 0, 0, DELETED),
-    ],
-)
-def test_observation_moves_a_deployment(
-    current: DeploymentState,
-    wanted: int,
-    ready: int,
-    starting: int,
-    waiting: int,
-    failed: int,
-    following: DeploymentState,
-) -> None:
-    assert next_state(current, ReplicaCounts(wanted, ready, starting, waiting, failed)) is following
-
-
-@given(current=st.sampled_from(DeploymentState), counts=st.tuples(*[st.integers(0, 3)] * 4))
-def test_no_observation_deletes_or_brings_back(current: DeploymentState, counts: tuple[int, int, int, int]) -> None:
-    following = next_state(current, ReplicaCounts(sum(counts), *counts))
-    if current in (DELETING, DELETED):
-        assert following in (DELETING, DELETED)
-        assert current is DELETING or following is DELETED
-    else:
-        assert following not in (DELETING, DELETED)
 
 
 async def test_a_new_deployment_starts_and_its_model_is_deployed_on_it(service: Service, database: Database) -> None:
@@ -161,37 +70,8 @@ async def test_without_auto_deploy_the_models_name_does_not_lead_here(service: S
     assert (await service.deployments.resolve(ADA, created.name)).deployment == created
 
 
-@pytest.mark.parametrize(
-    ("base_model", "code"),
-    [
-        ("nothing", Code.NOT_FOUND),
-        ("accounts/globex/models/diary", Code.NOT_FOUND),
-        ("accounts/acme/models/draft", Code.FAILED_PRECONDITION),
-        ("not a name / at all", Code.NOT_FOUND),
-    ],
-)
-async def test_a_base_model_must_be_there_ready_and_in_sight(
-    service: Service, database: Database, base_model: str, code: Code
-) -> None:
-    await put(database, model("globex", "diary"), model("acme", "draft", state=ModelState.UPLOADING))
-    error = await refusal(service.create(base_model=base_model))
-    assert (error.code, error.param) == (code, "baseModel")
-
-
-async def test_a_draft_model_must_be_there_ready_and_in_sight_and_is_in_use_then(
-    service: Service, database: Database
-) -> None:
-    await put(database, model("acme", "apprentice"), model("globex", "diary"))
-    error = await refusal(service.create(draft_model="accounts/globex/models/diary"))
-    assert (error.code, error.param) == (Code.NOT_FOUND, "draftModel")
-    created = await service.create(draft_model="apprentice", draft_token_count=4)
-    assert created.draft_model == "accounts/acme/models/apprentice"
-    async with database.reader() as db:
-        assert await deployments.list_of_model(db, created.draft_model) == [created]
-
-
 async def test_a_spec_that_cannot_be_is_refused_before_anything_is_written(service: Service) -> None:
-    for spec in ({"accelerator_type": "NVIDIA_H100_80GB"}, {"max_context_length": 10**6}, {"min_replica_count": 9}):
+    for spec in ({"accelerator_type": "NVIDIA_L4_24GB"}, {"max_context_length": 10**6}, {"min_replica_count": 9}):
         assert (await refusal(service.create(**spec))).code is Code.INVALID
     assert await service.deployments.list(ADA, "acme", show_deleted=True) == []
 
@@ -222,35 +102,11 @@ async def test_a_deployment_is_deleted_softly_when_its_last_replica_is_gone(
     await service.deployments.observe(created, ReplicaCounts(1, 1, 0, 0, 0), "")  # a look before the deletion
     assert (await service.deployments.get(ADA, "acme", "fast")).state is DELETING
     assert (await service.observe("fast", 0, 0, 0, 0, 0)).state is DELETED
-    assert await deployed_on(database, created) == []
+    (deployed_model,) = await deployed_on(database, created)
+    assert (deployed_model.state, deployed_model.is_default) == (DeployedModelState.DELETED, False)
     assert (await refusal(service.deployments.get(ADA, "acme", "fast"))).code is Code.NOT_FOUND
     assert await service.deployments.list(ADA, "acme", show_deleted=False) == []
     assert len(await service.deployments.list(ADA, "acme", show_deleted=True)) == 1
-
-
-async def test_a_soft_deleted_deployment_keeps_its_name_until_it_is_purged(service: Service, clock: FakeClock) -> None:
-    await service.create()
-    await service.deployments.delete(ADA, "acme", "fast", hard=False, ignore_checks=False)
-    await service.observe("fast", 0, 0, 0, 0, 0)
-    error = await refusal(service.create())
-    assert error.code is Code.CONFLICT
-    assert "hard" in error.message
-    clock.advance(PURGE_S - 1)
-    await service.deployments.purge()
-    assert (await refusal(service.create())).code is Code.CONFLICT
-    clock.advance(1)
-    await service.deployments.purge()
-    await service.create()
-
-
-async def test_a_hard_deletion_leaves_nothing(service: Service) -> None:
-    await service.create()
-    await service.deployments.delete(ADA, "acme", "fast", hard=True, ignore_checks=False)
-    seen = await service.deployments.get(ADA, "acme", "fast")
-    assert seen.state is DELETING
-    await service.deployments.observe(seen, ReplicaCounts(0, 0, 0, 0, 0), "")
-    assert await service.deployments.list(ADA, "acme", show_deleted=True) == []
-    await service.create()
 
 
 async def test_a_deleted_deployment_can_still_be_deleted_hard(service: Service) -> None:
@@ -281,7 +137,10 @@ async def test_a_models_name_leads_to_the_next_deployment_when_its_default_is_de
     clock.advance(1.0)
     second = await service.create("second")
     assert (await service.deployments.resolve(ADA, "poet")).deployment == first
-    await service.deployments.delete(ADA, "acme", "first", hard=False, ignore_checks=False)
+    error = await refusal(service.deployments.delete(ADA, "acme", "first", hard=False, ignore_checks=False))
+    assert error.code is Code.FAILED_PRECONDITION
+    assert (await service.deployments.resolve(ADA, "poet")).deployment == first
+    await service.deployments.delete(ADA, "acme", "first", hard=False, ignore_checks=True)
     assert (await service.deployments.resolve(ADA, "poet")).deployment == second
 
 
@@ -319,33 +178,86 @@ async def test_a_deployment_that_was_deleted_meanwhile_is_not_woken(service: Ser
     assert (await refusal(service.deployments.wake(sleeping))).code is Code.NOT_FOUND
 
 
-async def test_an_observation_is_written_once_and_is_no_change_of_what_is_asked(
-    service: Service, database: Database, clock: FakeClock
-) -> None:
-    created = await service.create()
+async def test_an_update_that_needs_new_workers_is_a_new_revision_and_rolls(service: Service, clock: FakeClock) -> None:
+    await service.create(max_replica_count=2)
+    await service.observe("fast", 1, 1, 0, 0, 0)
     clock.advance(5.0)
-    waiting = await service.observe("fast", 1, 0, 0, 1, 0, message="needs 31.2 GiB, free 27.8")
-    assert (waiting.state, waiting.status_message) == (CREATING, "needs 31.2 GiB, free 27.8")
-    assert waiting.updated_at == created.updated_at
-    async with database.transaction() as tx:  # nobody else may write now, so this one must not try
-        await service.deployments.observe(waiting, ReplicaCounts(1, 0, 0, 1, 0), waiting.status_message)
-        assert await deployments.get(tx.connection, "acme", "fast") == waiting
-    failed = await service.observe("fast", 1, 0, 0, 0, 1, message="replica 0 failed")
-    assert (failed.state, failed.status_message) == (FAILED, "replica 0 failed")
-    assert (await service.observe("fast", 1, 1, 0, 0, 0)).status_message == ""
+    changed = await service.update(precision=Precision.FP16)
+    assert (changed.state, changed.revision, changed.precision) == (UPDATING, 2, Precision.FP16)
+    assert changed.updated_at == clock()
+    assert service.num_notified == 2
+    assert (await service.observe("fast", 1, 2, 0, 0, 0, 1)).state is UPDATING
+    assert (await service.observe("fast", 1, 1, 0, 0, 0, 0)).state is READY
 
 
-async def test_an_observation_of_another_desired_count_is_out_of_date(service: Service) -> None:
-    held = await service.create(max_replica_count=1)
-    await service.deployments.scale(ADA, "acme", "fast", 0)
-    await service.deployments.scale(ADA, "acme", "fast", 1)
-    await service.deployments.observe(held, ReplicaCounts(0, 0, 0, 0, 0), "")
-    assert (await service.deployments.get(ADA, "acme", "fast")).state is CREATING
+async def test_an_update_that_workers_need_not_know_of_leaves_them_alone(service: Service) -> None:
+    created = await service.create()
+    ready = await service.observe("fast", 1, 1, 0, 0, 0)
+    changed = await service.update(display_name="Fast", scale_up_window_s=1.0, is_pinned=True, auto_delete_s=0.0)
+    assert (changed.state, changed.revision) == (READY, ready.revision)
+    assert (changed.display_name, changed.is_pinned, changed.auto_delete_s) == ("Fast", True, 0.0)
+    assert changed.autoscaling == replace(created.autoscaling, scale_up_window_s=1.0)
+    assert await service.deployments.get(ADA, "acme", "fast") == changed
+    again = await service.update(base_model=POET.name, display_name="Fast")
+    assert again == changed, "what is sent back as it was read changes nothing"
 
 
-async def test_an_observation_of_a_deployment_that_is_gone_is_nothing(service: Service) -> None:
-    await service.deployments.observe(deployment("acme", "gone", POET.name), ReplicaCounts(1, 0, 0, 0, 1), "failed")
-    assert await service.deployments.list(ADA, "acme", show_deleted=True) == []
+async def test_the_desired_count_follows_new_limits_with_its_reason(service: Service) -> None:
+    await service.create(max_replica_count=4)
+    assert (await service.update(min_replica_count=3)).desired_replica_count == 3
+    lowered = await service.update(min_replica_count=0, max_replica_count=2)
+    assert lowered.desired_replica_count == 2
+    assert [(found.from_count, found.to_count) for found in await service.deployments.history(lowered)] == [
+        (3, 2),
+        (1, 3),
+    ]
+    assert "between 0 and 2" in (await service.deployments.history(lowered))[0].reason
+
+
+async def test_an_update_that_only_validates_changes_nothing(service: Service) -> None:
+    created = await service.create()
+    asked = DeploymentSpec(base_model="poet", precision=Precision.FP16)
+    would_be = await service.deployments.update(ADA, "acme", "fast", asked, ["precision"], validate_only=True)
+    assert (would_be.revision, would_be.precision) == (2, Precision.FP16)
+    assert await service.deployments.get(ADA, "acme", "fast") == created
+
+
+async def test_an_update_is_refused_as_a_creation_would_be(service: Service, database: Database) -> None:
+    await put(database, model("globex", "diary"))
+    await service.create()
+    for fields, code, param in (
+        ({"min_replica_count": 2}, Code.INVALID, "maxReplicaCount"),
+        ({"accelerator_type": "NVIDIA_L4_24GB"}, Code.INVALID, "acceleratorType"),
+        ({"draft_model": "accounts/globex/models/diary"}, Code.NOT_FOUND, "draftModel"),
+        ({"max_context_length": 10**6}, Code.INVALID, "maxContextLength"),
+        ({"expires_at": 1.0}, Code.INVALID, "expireTime"),
+        ({"shape": "huge"}, Code.INVALID, "deploymentShape"),
+    ):
+        error = await refusal(service.update(**fields))
+        assert (error.code, error.param) == (code, param)
+    await service.deployments.delete(ADA, "acme", "fast", hard=False, ignore_checks=False)
+    assert (await refusal(service.update(display_name="Late"))).code is Code.FAILED_PRECONDITION
+
+
+async def test_an_eviction_lowers_what_is_desired_down_to_the_minimum_and_says_why(service: Service) -> None:
+    created = await service.create(min_replica_count=1, max_replica_count=3)
+    await service.deployments.scale(ADA, "acme", "fast", 3)
+    await service.deployments.evict(created, 0, "made room")
+    evicted = await service.deployments.get(ADA, "acme", "fast")
+    assert evicted.desired_replica_count == 1
+    assert (await service.deployments.history(evicted))[0].reason == "made room"
+    await service.deployments.evict(created, 2, "made room")
+    assert (await service.deployments.get(ADA, "acme", "fast")).desired_replica_count == 1
+
+
+async def test_what_was_pinned_or_deleted_meanwhile_is_not_evicted(service: Service) -> None:
+    created = await service.create()
+    await service.update(is_pinned=True)
+    await service.deployments.evict(created, 0, "made room")
+    assert (await service.deployments.get(ADA, "acme", "fast")).desired_replica_count == 1
+    await service.deployments.delete(ADA, "acme", "fast", hard=False, ignore_checks=False)
+    await service.deployments.evict(created, 0, "made room")
+    assert (await service.deployments.history(created))[0].reason == "deleted"
 
 
 async def test_deployments_are_changed_by_those_who_may(service: Service, database: Database) -> None:
@@ -361,6 +273,8 @@ async def test_deployments_are_changed_by_those_who_may(service: Service, databa
     ):
         for attempt in (
             service.deployments.scale(who, account_id, deployment_id, 0),
+            service.deployments.update(who, account_id, deployment_id, DeploymentSpec(base_model="poet"), []),
+            service.deployments.undelete(who, account_id, deployment_id),
             service.deployments.delete(who, account_id, deployment_id, hard=True, ignore_checks=True),
         ):
             assert (await refusal(attempt)).code is code

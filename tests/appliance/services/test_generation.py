@@ -8,7 +8,7 @@ import pytest
 from appliance.config import LimitSettings
 from appliance.errors import HearthError
 from appliance.services.generation import SAMPLING_FIELDS, Generation, cache_namespace, to_submits
-from runtime.protocol import SamplingParams, TextPrompt, TokenPrompt
+from runtime.submission import SamplingParams, TextPrompt, TokenPrompt
 from tests.appliance.services.samples import INFO, model, principal
 
 ADMIN = principal()

@@ -1,5 +1,7 @@
 """Labels take only names of the server's own, and each Metrics has a registry of its own."""
 
+import asyncio
+
 from appliance.services.metrics import Metrics
 from runtime.protocol import Usage
 
@@ -18,3 +20,13 @@ def test_registries_are_apart() -> None:
     first.count_http("/x", 200, 0.1)
     assert b'route="/x"' in first.render()
     assert b'route="/x"' not in second.render()
+
+
+def test_tasks_are_counted_only_where_a_loop_runs() -> None:
+    metrics = Metrics()
+
+    async def render() -> bytes:
+        return metrics.render()
+
+    assert b"hearth_event_loop_tasks 1.0" in asyncio.run(render())
+    assert b"hearth_event_loop_tasks 0.0" in metrics.render()

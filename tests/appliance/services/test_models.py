@@ -5,15 +5,28 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from msgspec.structs import replace
 
 from appliance.domain import Model, ModelKind, ModelState, Principal, Role
 from appliance.errors import Code, HearthError
 from appliance.services.models import FILES_MAX, Models
 from appliance.services.uploads import URL_LIFETIME_S
-from appliance.store import models
+from appliance.store import deployed_models, models
 from appliance.store.database import Database
-from tests.appliance.services.samples import ADA, GUS, HOME_ADMIN, account, deployment, model, principal, put
+from tests.appliance.services.samples import (
+    ADA,
+    GUS,
+    HOME_ADMIN,
+    account,
+    addon,
+    deployed,
+    deployment,
+    model,
+    principal,
+    put,
+)
 from tests.fakes.fake_clock import FakeClock
+from tests.fakes.tiny_addon import build_tiny_addon
 
 BOB = principal("acme", "bob", Role.CONTRIBUTOR)
 
@@ -217,11 +230,6 @@ async def test_others_see_public_models_once_they_are_ready(models_service: Mode
         model("acme", "own", state=ModelState.UPLOADING),
         model("acme", "poet"),
     )
-    assert [found.name for found in await models_service.list_visible(ADA)] == [
-        "accounts/acme/models/poet",
-        "accounts/library/models/shared",
-        "accounts/globex/models/song",
-    ]
     assert [found.id for found in await models_service.list(ADA, "acme")] == ["own", "poet"]
     assert [found.id for found in await models_service.list(ADA, "globex")] == ["song"]
     assert [found.id for found in await models_service.list(ADA, "library")] == ["shared"]
@@ -260,8 +268,11 @@ async def test_a_model_is_deleted_with_its_files(models_service: Models, models_
     await create(models_service)
     await upload(models_service, {"config.json": b"{}"})
     assert len(os.listdir(models_dir)) == 1
+    deleted: list[str] = []
+    models_service.on_delete = deleted.append
     await models_service.delete(ADA, "acme", "poet")
     assert os.listdir(models_dir) == []
+    assert deleted == ["accounts/acme/models/poet"]
     assert (await refusal(models_service.get(ADA, "acme", "poet"))).code is Code.NOT_FOUND
     assert (await refusal(models_service.delete(ADA, "acme", "poet"))).code is Code.NOT_FOUND
 
@@ -293,3 +304,94 @@ async def test_the_sweep_removes_what_nothing_refers_to(
     assert read_files(models_dir / created.directory) == {"config.json": b"{}"}
     async with database.reader() as db:
         assert await models.list_directories(db) == {created.directory}
+
+
+async def test_what_a_request_can_name_is_listed(models_service: Models, database: Database) -> None:
+    """Own models, then the library's, then public ones; deployed within reach, or serverless."""
+    poet, idle = model("acme", "poet"), model("acme", "idle")
+    rhymes = addon("acme", "rhymes", poet)
+    song, tune = model("globex", "song", is_public=True), model("globex", "tune", is_public=True)
+    ember = replace(model("library", "ember"), is_serverless=True)
+    at_acme, at_globex = deployment("acme", "blue", poet.name), deployment("globex", "red", song.name)
+    await put(database, poet, idle, rhymes, song, tune, ember, model("library", "shared"), at_acme, at_globex)
+    await put(database, deployed(at_acme, "base"), deployed(at_acme, "loaded", model=rhymes))
+    await put(database, deployed(at_globex, "base", is_public=True), deployed(at_globex, "tune", model=tune))
+    askable = await models_service.list_askable(ADA)
+    assert [found.model for found in askable] == [poet, rhymes, ember, song]
+    assert [found.info for found in askable if found.model == rhymes] == [poet.info]
+    assert (await models_service.get_askable(ADA, "library", "ember")).model == ember
+    for account_id, model_id in (("acme", "idle"), ("library", "shared"), ("globex", "tune"), ("acme", "nothing")):
+        assert (await refusal(models_service.get_askable(ADA, account_id, model_id))).code is Code.NOT_FOUND
+
+
+async def create_addon(service: Models, base_model: str | None, model_id: str = "rhymes") -> Model:
+    return await service.create(
+        ADA,
+        "acme",
+        model_id,
+        display_name="",
+        description="",
+        kind=ModelKind.HF_PEFT_ADDON,
+        is_public=False,
+        base_model=base_model,
+    )
+
+
+async def test_an_uploaded_addon_is_checked_against_its_base_model(
+    models_service: Models, tiny_model: Path, tmp_path: Path
+) -> None:
+    await create(models_service)
+    created = await create_addon(models_service, "poet")
+    assert created.base_model == "accounts/acme/models/poet"
+    folder = build_tiny_addon(tmp_path / "addon", tiny_model, target_modules=["q_proj"])
+    await upload(models_service, read_files(folder), model_id="rhymes")
+    not_ready = await refusal(models_service.validate_upload(ADA, "acme", "rhymes"))
+    assert (not_ready.code, not_ready.param) == (Code.FAILED_PRECONDITION, "model.peftDetails.baseModel")
+    await upload(models_service, read_files(tiny_model))
+    await models_service.validate_upload(ADA, "acme", "poet")
+    for _ in range(2):
+        await models_service.validate_upload(ADA, "acme", "rhymes")
+    ready = await models_service.get(ADA, "acme", "rhymes")
+    assert (ready.state, ready.info) == (ModelState.READY, None)
+    assert ready.addon_info is not None
+    assert ready.addon_info.target_modules == ["q_proj"]
+
+
+async def test_what_is_no_addon_of_that_base_is_refused_and_said(models_service: Models, tiny_model: Path) -> None:
+    await create(models_service)
+    files = read_files(tiny_model)
+    await upload(models_service, files)
+    await models_service.validate_upload(ADA, "acme", "poet")
+    await create_addon(models_service, "acme/poet")
+    await upload(models_service, files, model_id="rhymes")
+    refused = await refusal(models_service.validate_upload(ADA, "acme", "rhymes"))
+    assert refused.code is Code.INVALID
+    assert (await models_service.get(ADA, "acme", "rhymes")).status_message == refused.message
+
+
+async def test_an_addon_needs_a_base_model_in_sight_that_is_no_addon(
+    models_service: Models, database: Database
+) -> None:
+    poet, diary = model("acme", "poet"), model("globex", "diary")
+    await put(database, poet, diary, addon("acme", "first", poet))
+    for base_model, code in (
+        (None, Code.INVALID),
+        ("acme/first", Code.INVALID),
+        ("nothing", Code.NOT_FOUND),
+        (diary.name, Code.NOT_FOUND),
+    ):
+        refused = await refusal(create_addon(models_service, base_model))
+        assert (refused.code, refused.param) == (code, "model.peftDetails.baseModel")
+
+
+async def test_a_deployed_addon_is_not_deleted(models_service: Models, database: Database) -> None:
+    poet = model("acme", "poet")
+    rhymes = replace(addon("acme", "rhymes", poet), is_public=True)
+    blue = deployment("acme", "blue", poet.name)
+    await put(database, poet, rhymes, blue, deployed(blue, "loaded", model=rhymes))
+    refused = await refusal(models_service.delete(ADA, "acme", "rhymes"))
+    assert refused.code is Code.FAILED_PRECONDITION
+    assert "accounts/acme/deployedModels/loaded" in refused.message
+    async with database.transaction() as tx:
+        await deployed_models.delete(tx, "acme", "loaded")
+    await models_service.delete(ADA, "acme", "rhymes")

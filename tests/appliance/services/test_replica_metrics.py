@@ -23,7 +23,7 @@ def view(index: int, heartbeat: Heartbeat | None) -> ReplicaView:
         index=index,
         state=ReplicaState.READY,
         reason="",
-        device_id="cpu",
+        device_ids=("cpu",),
         reserved_bytes=1,
         pid=1,
         num_in_flight=0,

@@ -3,9 +3,10 @@ from msgspec.structs import replace
 
 from appliance.config import IdentitySettings
 from appliance.domain import DeployedModelState, Deployment, DeploymentState, ModelState
-from appliance.services.targets import find_target
+from appliance.services.targets import Target, find_askable, find_serverless, find_target
+from appliance.store import deployed_models
 from appliance.store.database import Database
-from tests.appliance.services.samples import ADA, GUS, deployed, deployment, model, put
+from tests.appliance.services.samples import ADA, GUS, addon, deployed, deployment, model, put
 
 POET = model("acme", "poet")
 FAST = deployment("acme", "fast", POET.name)
@@ -121,3 +122,103 @@ async def test_a_public_model_that_is_not_ready_is_not_there(database: Database,
     own = deployment("acme", "own", public.name)
     await put(database, public, own, deployed(own, "mine"))
     assert await found(database, settings, public.name) is None
+
+
+RHYMES = addon("acme", "rhymes", POET)
+
+
+@pytest.mark.parametrize(
+    ("text", "adapter"),
+    [
+        ("rhymes", "on-slow"),
+        ("acme/rhymes", "on-slow"),
+        (RHYMES.name, "on-slow"),
+        (f"{RHYMES.name}#{SLOW.name}", "on-slow"),
+        ("rhymes#acme/fast", "on-fast"),
+        ("accounts/acme/deployedModels/on-fast", "on-fast"),
+        (SLOW.name, ""),
+        (f"poet#{SLOW.name}", ""),
+        ("poet", ""),
+        ("accounts/acme/deployedModels/base", ""),
+    ],
+)
+async def test_an_addon_is_meant_by_its_own_names_and_the_base_model_by_all_others(
+    database: Database, settings: IdentitySettings, text: str, adapter: str
+) -> None:
+    await put(database, POET, RHYMES, FAST, SLOW, deployed(SLOW, "base"))
+    await put(database, deployed(SLOW, "on-slow", model=RHYMES))
+    await put(database, deployed(FAST, "on-fast", model=RHYMES, is_default=False))
+    name = f"accounts/acme/deployedModels/{adapter}" if adapter else ""
+    async with database.reader() as db:
+        expected = FAST if adapter == "on-fast" else SLOW
+        assert await find_target(db, ADA, text, settings) == Target(expected, POET, name)
+
+
+async def test_an_addon_that_is_not_deployed_there_is_not_found(database: Database, settings: IdentitySettings) -> None:
+    await put(database, POET, RHYMES, FAST, SLOW, deployed(SLOW, "on-slow", model=RHYMES))
+    assert await found(database, settings, f"rhymes#{FAST.name}") is None
+    async with database.transaction() as tx:
+        leaving = replace(deployed(SLOW, "on-slow", model=RHYMES), state=DeployedModelState.UNDEPLOYING)
+        await deployed_models.update(tx, leaving)
+    for text in ("rhymes", f"rhymes#{SLOW.name}", leaving.name):
+        assert await found(database, settings, text) is None
+
+
+async def test_what_is_served_in_public_is_reached_by_everybody_under_all_its_names(
+    database: Database, settings: IdentitySettings
+) -> None:
+    """Also when the weights themselves are private."""
+    await put(database, POET, RHYMES, FAST, deployed(FAST, "base", is_public=True), deployed(FAST, "own", model=RHYMES))
+    async with database.reader() as db:
+        for text in (POET.name, FAST.name, "accounts/acme/deployedModels/base", f"{POET.name}#{FAST.name}"):
+            assert await find_target(db, GUS, text, settings) == Target(FAST, POET)
+        for text in (RHYMES.name, "accounts/acme/deployedModels/own", f"{RHYMES.name}#{FAST.name}"):
+            assert await find_target(db, GUS, text, settings) is None
+
+
+async def test_a_default_that_leaves_with_its_deployment_gives_way_to_the_librarys(
+    database: Database, settings: IdentitySettings
+) -> None:
+    shared = model("library", "poet")
+    serving = deployment("library", "serving", shared.name)
+    own = deployment("acme", "own", shared.name, state=DeploymentState.DELETING)
+    await put(database, shared, serving, deployed(serving, "theirs"), own, deployed(own, "mine"))
+    assert await found(database, settings, shared.name) == serving
+
+
+EMBER = replace(model("library", "ember"), is_serverless=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_meant"),
+    [
+        ("ember", True),
+        ("library/ember", True),
+        (EMBER.name, True),
+        ("accounts/library/deployments/ember", True),
+        (f"{EMBER.name}#accounts/library/deployments/ember", True),
+        ("ember#library/ember", True),
+        ("acme/ember", False),
+        ("accounts/acme/deployments/ember", False),
+        ("poet#library/ember", False),
+        ("library/shared", False),
+        ("accounts/library/deployedModels/ember", False),
+        ("a/b/c", False),
+    ],
+)
+async def test_a_serverless_model_is_meant_by_its_name_and_its_deployments(
+    database: Database, settings: IdentitySettings, text: str, is_meant: bool
+) -> None:
+    await put(database, EMBER, model("library", "shared"), replace(model("acme", "ember"), is_serverless=True))
+    async with database.reader() as db:
+        assert await find_serverless(db, ADA, text, settings) == (EMBER if is_meant else None)
+
+
+async def test_a_name_that_leads_nowhere_cannot_be_asked(database: Database, settings: IdentitySettings) -> None:
+    await put(database, POET, RHYMES, EMBER)
+    async with database.reader() as db:
+        assert await find_askable(db, ADA, POET, settings) is None
+        assert await find_askable(db, GUS, EMBER, settings) == (EMBER, EMBER.info)
+    await put(database, FAST, deployed(FAST, "rhymes", model=RHYMES))
+    async with database.reader() as db:
+        assert await find_askable(db, ADA, RHYMES, settings) == (RHYMES, POET.info)

@@ -3,21 +3,28 @@
 from appliance.domain import (
     Account,
     ApiKey,
+    AutoscalingPolicy,
     DeployedModel,
     DeployedModelState,
     Deployment,
     DeploymentState,
+    Footprint,
+    Lease,
+    LoadTarget,
     Model,
     ModelKind,
     ModelState,
     Precision,
     ReplicaRow,
     Role,
+    ScalingDecision,
+    ScalingSchedule,
+    ShapePreset,
     User,
 )
 from appliance.store import accounts, users
 from appliance.store.database import Database
-from models.info import AttentionInfo, ModelInfo
+from models.info import AddonInfo, AttentionInfo, ModelInfo
 
 NOW = 1_700_000_000.25
 
@@ -66,12 +73,25 @@ MODEL = Model(
     id="poet",
     display_name="Poet",
     description="rhymes",
-    kind=ModelKind.HF_BASE_MODEL,
+    kind=ModelKind.HF_PEFT_ADDON,
     state=ModelState.READY,
     status_message="fine",
     is_public=True,
+    is_serverless=True,
     directory="d1",
     info=INFO,
+    base_model="accounts/acme/models/base",
+    addon_info=AddonInfo(
+        rank=1,
+        scaling=2.5,
+        target_modules=["q_proj"],
+        dtype="bfloat16",
+        num_parameters=3,
+        weight_bytes=4,
+        base_model="b",
+        warnings=["odd"],
+        file_sha256={"adapter_config.json": "cd"},
+    ),
     created_by="ada",
     created_at=1.5,
     updated_at=2.5,
@@ -94,10 +114,39 @@ DEPLOYMENT = Deployment(
     draft_model="accounts/acme/models/apprentice",
     draft_token_count=6,
     ngram_speculation_length=3,
+    autoscaling=AutoscalingPolicy(
+        scale_up_window_s=1.0,
+        scale_down_window_s=2.0,
+        scale_to_zero_window_s=3.0,
+        load_targets={LoadTarget.CONCURRENT_REQUESTS: 7.0},
+        scaling_schedules={
+            "mornings": ScalingSchedule(
+                min_replica_count=2,
+                schedule="0 8 * * *",
+                duration_s=3600.0,
+                timezone="Europe/Berlin",
+                description="before the shop opens",
+                is_disabled=True,
+            )
+        },
+    ),
+    auto_delete_s=60.0,
+    shape="accounts/acme/deploymentShapes/fast/versions/1",
+    shape_preset=ShapePreset.FAST,
+    kv_cache_fraction=0.5,
+    enable_addons=True,
+    enable_session_affinity=False,
+    is_pinned=True,
+    may_evict=False,
+    is_serverless=True,
     annotations={"team": "shop"},
     created_by="ada",
+    revision=3,
+    termination_message="out of memory",
     created_at=1.5,
     updated_at=2.5,
+    last_used_at=2.75,
+    expires_at=9.5,
     deleted_at=3.5,
     purge_at=4.5,
 )
@@ -108,7 +157,11 @@ DEPLOYED_MODEL = DeployedModel(
     deployment=DEPLOYMENT.name,
     is_default=True,
     state=DeployedModelState.UNDEPLOYING,
+    status_message="still answering",
+    has_failed=True,
     display_name="Served",
+    description="in the shop",
+    is_public=True,
     created_at=1.5,
     updated_at=2.5,
 )
@@ -122,6 +175,20 @@ REPLICA = ReplicaRow(
     pid_started_ticks=2**33,
     boot_id="b00t",
     started_at=1.5,
+)
+SCALING_DECISION = ScalingDecision(
+    account_id="acme", deployment_id="fast", at=1.5, from_count=1, to_count=2, reason="7 requests at once"
+)
+FOOTPRINT = Footprint(key="k", num_bytes=2**40, kv_bytes=2**33, load_s=5.5, warm_load_s=1.25, measured_at=1.5)
+LEASE = Lease(
+    id="lent",
+    account_id="acme",
+    user_id="ada",
+    device_ids=["GPU-1", "GPU-2"],
+    num_bytes=2**35,
+    command="python",
+    created_at=1.5,
+    expires_at=2.5,
 )
 
 

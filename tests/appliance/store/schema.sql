@@ -1,9 +1,13 @@
 CREATE INDEX api_keys_by_user ON api_keys (account_id, user_id);
 CREATE INDEX deployed_models_by_deployment ON deployed_models (deployment);
 CREATE INDEX deployed_models_by_model ON deployed_models (account_id, model);
+CREATE UNIQUE INDEX deployed_models_once ON deployed_models (deployment, model)
+WHERE state IN ('DEPLOYING', 'DEPLOYED');
 CREATE UNIQUE INDEX deployed_models_one_default ON deployed_models (account_id, model) WHERE is_default;
 CREATE INDEX deployments_by_base_model ON deployments (base_model);
 CREATE INDEX deployments_by_draft_model ON deployments (draft_model);
+CREATE INDEX leases_by_account ON leases (account_id);
+CREATE INDEX scaling_decisions_by_deployment ON scaling_decisions (account_id, deployment_id, at);
 CREATE TABLE accounts (
     id TEXT NOT NULL PRIMARY KEY,
     display_name TEXT NOT NULL,
@@ -31,7 +35,7 @@ CREATE TABLE deployed_models (
     is_default INTEGER NOT NULL,
     state TEXT NOT NULL,
     created_at REAL NOT NULL,
-    updated_at REAL NOT NULL,
+    updated_at REAL NOT NULL, status_message TEXT NOT NULL DEFAULT '', description TEXT NOT NULL DEFAULT '', is_public INTEGER NOT NULL DEFAULT 0, has_failed INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (account_id, id)
 ) STRICT;
 CREATE TABLE deployments (
@@ -54,8 +58,26 @@ CREATE TABLE deployments (
     created_at REAL NOT NULL,
     updated_at REAL NOT NULL,
     deleted_at REAL,
-    purge_at REAL, draft_model TEXT, draft_token_count INTEGER, ngram_speculation_length INTEGER,
+    purge_at REAL, draft_model TEXT, draft_token_count INTEGER, ngram_speculation_length INTEGER, autoscaling TEXT NOT NULL DEFAULT '{}', auto_delete_s REAL NOT NULL DEFAULT 604800, shape TEXT, shape_preset TEXT, kv_cache_fraction REAL, enable_addons INTEGER NOT NULL DEFAULT 0, enable_session_affinity INTEGER NOT NULL DEFAULT 1, is_pinned INTEGER NOT NULL DEFAULT 0, may_evict INTEGER NOT NULL DEFAULT 1, is_serverless INTEGER NOT NULL DEFAULT 0, revision INTEGER NOT NULL DEFAULT 1, termination_message TEXT NOT NULL DEFAULT '', last_used_at REAL, expires_at REAL,
     PRIMARY KEY (account_id, id)
+) STRICT;
+CREATE TABLE footprints (
+    key TEXT NOT NULL PRIMARY KEY,
+    num_bytes INTEGER NOT NULL,
+    kv_bytes INTEGER NOT NULL,
+    load_s REAL NOT NULL,
+    warm_load_s REAL,
+    measured_at REAL NOT NULL
+) STRICT;
+CREATE TABLE leases (
+    id TEXT NOT NULL PRIMARY KEY,
+    account_id TEXT NOT NULL REFERENCES accounts (id),
+    user_id TEXT NOT NULL,
+    device_ids TEXT NOT NULL, -- JSON list
+    num_bytes INTEGER NOT NULL,
+    command TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    expires_at REAL NOT NULL
 ) STRICT;
 CREATE TABLE models (
     account_id TEXT NOT NULL REFERENCES accounts (id),
@@ -70,7 +92,7 @@ CREATE TABLE models (
     info TEXT, -- JSON of ModelInfo
     created_by TEXT NOT NULL,
     created_at REAL NOT NULL,
-    updated_at REAL NOT NULL,
+    updated_at REAL NOT NULL, is_serverless INTEGER NOT NULL DEFAULT 0, base_model TEXT, addon_info TEXT,
     PRIMARY KEY (account_id, id)
 ) STRICT;
 CREATE TABLE replicas (
@@ -84,6 +106,14 @@ CREATE TABLE replicas (
     boot_id TEXT NOT NULL,
     started_at REAL NOT NULL,
     PRIMARY KEY (account_id, deployment_id, replica_index)
+) STRICT;
+CREATE TABLE scaling_decisions (
+    account_id TEXT NOT NULL,
+    deployment_id TEXT NOT NULL,
+    at REAL NOT NULL,
+    from_count INTEGER NOT NULL,
+    to_count INTEGER NOT NULL,
+    reason TEXT NOT NULL
 ) STRICT;
 CREATE TABLE users (
     account_id TEXT NOT NULL REFERENCES accounts (id),

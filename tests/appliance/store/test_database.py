@@ -243,3 +243,14 @@ async def test_a_path_with_signs_that_mean_something_in_an_address_is_a_path(tmp
     database = await Database.open(tmp_path / "a b?c#d%20" / "hearth.db")
     await database.close()
     assert (tmp_path / "a b?c#d%20" / "hearth.db").exists()
+
+
+async def test_commits_are_counted_and_nothing_else(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "hearth.db")
+    await insert(database, ACCOUNT)
+    assert await stored_ids(database)
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction():
+            raise ZeroDivisionError
+    assert database.num_commits == 1
+    await database.close()

@@ -75,3 +75,22 @@ async def test_only_what_is_deleted_and_due_is_purged(database: Database) -> Non
         assert await deployments.list_in_account(tx.connection, "acme", include_deleted=True) == kept
         await deployments.delete(tx, "acme", "early")
         assert await deployments.get(tx.connection, "acme", "early") is None
+
+
+async def test_times_move_along_with_a_clock_that_jumped_but_never_into_the_future(database: Database) -> None:
+    await insert_account(database)
+    used = replace(blank("used"), last_used_at=NOW - 500.0)
+    never_used = replace(blank("never-used"), created_at=NOW - 400.0)
+    ahead = replace(blank("ahead"), last_used_at=NOW + 1e6)
+    deleted = replace(blank("deleted"), state=DeploymentState.DELETED, purge_at=NOW + 50.0)
+    async with database.transaction() as tx:
+        for deployment in (used, never_used, ahead, deleted):
+            await deployments.insert(tx, deployment)
+        await deployments.move_times(tx, 100.0)
+        moved = await deployments.list_in_account(tx.connection, "acme", include_deleted=True)
+    found = {deployment.id: deployment for deployment in moved}
+    assert found["used"].last_used_at == NOW - 400.0
+    assert found["never-used"].last_used_at == NOW - 300.0
+    assert found["ahead"].last_used_at == NOW
+    assert found["deleted"].purge_at == NOW + 150.0
+    assert found["used"].purge_at is None

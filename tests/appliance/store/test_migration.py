@@ -14,6 +14,8 @@ from appliance.store.migration import APPLICATION_ID, MIGRATIONS_DIR, Migration,
 SHIPPED = {
     "0001_initial.sql": "bbc0f935f75f2b3809b92b1bff8d25259a09a8c93c601df357ae2a313f4e7677",
     "0002_speculation.sql": "5e2835cc16f4531200d9155304d977d89ebca68fe0809ebfe5bee87162b6ae33",
+    "0003_fleet.sql": "bde8ca00ac889fef077b4f82e075c57797b4079d1df9127d80d082fbf909ab1f",
+    "0004_addons.sql": "1f7393efa113175e2ad69ee9fcfd6e082e533bcbf6010e4a81af0ebb7982b481",
 }
 SCHEMA = Path(__file__).parent / "schema.sql"
 

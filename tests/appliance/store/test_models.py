@@ -1,6 +1,6 @@
 from msgspec.structs import replace
 
-from appliance.domain import ModelState
+from appliance.domain import ModelKind, ModelState
 from appliance.store import accounts, models
 from appliance.store.database import Database
 from tests.appliance.store.samples import ACCOUNT, INFO, MODEL, insert_account
@@ -26,6 +26,9 @@ async def test_an_update_writes_every_column(database: Database) -> None:
         is_public=False,
         directory="d0",
         info=None,
+        base_model=None,
+        addon_info=None,
+        is_serverless=False,
         created_by="",
         created_at=0.0,
         updated_at=0.0,
@@ -50,3 +53,14 @@ async def test_lists_are_by_account_and_by_public(database: Database) -> None:
         assert await models.list_directories(tx.connection) == {"d1", "d2", "d3"}
         await models.delete(tx, "acme", "poet")
         assert await models.list_public(tx.connection) == [foreign]
+
+
+async def test_addons_are_found_in_every_account(database: Database) -> None:
+    await insert_account(database)
+    base = replace(MODEL, id="base", directory="d2", kind=ModelKind.HF_BASE_MODEL, addon_info=None, base_model=None)
+    foreign = replace(MODEL, account_id="other", directory="d3")
+    async with database.transaction() as tx:
+        await accounts.insert(tx, replace(ACCOUNT, id="other"))
+        for model in (MODEL, base, foreign):
+            await models.insert(tx, model)
+        assert await models.list_of_kind(tx.connection, ModelKind.HF_PEFT_ADDON) == [MODEL, foreign]

@@ -9,7 +9,8 @@ from runtime.llm.answer import Answer, AnswerReading
 from runtime.llm.dialect import Dialect
 from runtime.llm.prompts import EncodedPrompt
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import ChatMessage, ChatPrompt, TextPrompt, Tool, ToolCallDelta, ToolChoice
+from runtime.protocol import ToolCallDelta
+from runtime.submission import ChatMessage, ChatPrompt, TextPrompt, Tool, ToolChoice
 from tests.fakes.tiny_tokenizers import build_byte_level_tokenizer
 
 NAMES = frozenset({"f", "g"})

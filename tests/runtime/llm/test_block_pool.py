@@ -36,6 +36,28 @@ def test_a_freed_block_keeps_its_digest_until_it_is_reused() -> None:
     assert pool.find(digest("a")) is None
 
 
+def test_it_tells_for_how_long_what_was_forgotten_had_been_kept() -> None:
+    pool = BlockPool(2)
+    block_id = published(pool, "a")
+    pool.now = 10.0
+    pool.free(block_id)
+    pool.now = 17.5
+    assert pool.kept_s == 0.0, "nothing was forgotten"
+    pool.allocate()
+    assert pool.kept_s == 7.5
+
+
+def test_contents_are_forgotten_only_while_nobody_has_a_block() -> None:
+    pool = BlockPool(3)
+    block_id = published(pool, "a")
+    with pytest.raises(AssertionError):
+        pool.forget_contents()
+    pool.free(block_id)
+    pool.forget_contents()
+    assert pool.find(digest("a")) is None
+    pool.check_integrity([])
+
+
 def test_a_shared_block_is_free_when_its_last_owner_leaves() -> None:
     pool = BlockPool(3)
     block_id = published(pool, "a")

@@ -7,7 +7,7 @@ from runtime.engine import RequestRefused
 from runtime.llm.call_grammar import write_call_grammar
 from runtime.llm.dialect import Dialect
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import ChatPrompt, GrammarConstraint, JsonConstraint, Tool, ToolChoice
+from runtime.submission import ChatPrompt, GrammarConstraint, JsonConstraint, Tool, ToolChoice
 from tests.fakes.tiny_tokenizers import build_byte_level_tokenizer
 
 VOCABULARY = Vocabulary(build_byte_level_tokenizer().to_str().encode())

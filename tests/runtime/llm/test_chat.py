@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models.tool_parsers.mistral import MistralParser
 from runtime.llm.chat import conversation_of, droppable, without
-from runtime.protocol import (
+from runtime.submission import (
     ChatMessage,
     ChatPrompt,
     ImagePart,

@@ -11,16 +11,8 @@ from runtime.llm.grammar.compiler import GrammarCompiler
 from runtime.llm.request import TokenConstraint
 from runtime.llm.thinking import AfterThinking
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import (
-    ChatPrompt,
-    GrammarConstraint,
-    JsonConstraint,
-    Reasoning,
-    Submit,
-    TextPrompt,
-    Tool,
-    ToolChoice,
-)
+from runtime.protocol import Submit
+from runtime.submission import ChatPrompt, GrammarConstraint, JsonConstraint, Reasoning, TextPrompt, Tool, ToolChoice
 from tests.fakes.text_model import write_text_model
 from tests.fakes.tiny_tokenizers import build_byte_level_tokenizer
 

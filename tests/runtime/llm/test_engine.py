@@ -165,6 +165,19 @@ def test_without_the_prefix_cache_calls_share_nothing() -> None:
         assert [outputs[request_id, i][0].num_cached_tokens for i in range(3)] == [0, 8, 8], "only of each other"
 
 
+def test_tokens_are_counted_once_for_all_choices_of_a_call() -> None:
+    engine = build_engine(num_blocks=16)
+    prompt = list(range(20, 20 + 3 * BLOCK_SIZE + 1))
+    num_generated = 0
+    for request_id, n in [("a", 1), ("b", 3)]:
+        engine.add(call(request_id, prompt, n=n, max_tokens=40))
+        num_generated += sum(map(len, drain(engine).values()))
+    stats = engine.stats()
+    assert stats.num_prompt_tokens == 2 * len(prompt)
+    assert stats.num_cached_tokens == 3 * BLOCK_SIZE
+    assert stats.num_generated_tokens == num_generated
+
+
 def test_choices_share_the_blocks_of_their_prompt() -> None:
     engine, runner = build_engine_and_runner(ScriptedRunner, max_batch_tokens=8)
     generation = call("r", list(range(10)), n=3, max_tokens=2)

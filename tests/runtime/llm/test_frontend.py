@@ -9,20 +9,8 @@ from runtime.engine import Postponed, RequestRefused
 from runtime.llm.engine import LlmEngine, LlmOutput
 from runtime.llm.frontend import LlmFrontend, choice_seed
 from runtime.llm.request import FinishReason, Generation, RequestFailed, SampledToken, TokenOutput
-from runtime.protocol import (
-    ChatMessage,
-    ChatPrompt,
-    Delta,
-    Failed,
-    FailureCode,
-    PromptOutput,
-    SamplingParams,
-    Submit,
-    TextPrompt,
-    TokenPrompt,
-    Tool,
-    ToolChoice,
-)
+from runtime.protocol import Delta, Failed, FailureCode, PromptOutput, Submit
+from runtime.submission import ChatMessage, ChatPrompt, SamplingParams, TextPrompt, TokenPrompt, Tool, ToolChoice
 from tests.fakes.scripted_runner import VOCAB_SIZE, ScriptedRunner
 from tests.fakes.text_model import CHAT_TEMPLATE, text_model_info, write_text_model
 from tests.fakes.tiny_tokenizers import build_byte_level_tokenizer, build_sentencepiece_tokenizer
@@ -32,7 +20,7 @@ CONTEXT_LENGTH = 40
 KV_CAPACITY_TOKENS = 32
 
 
-def build(directory: Path, tokenizer: Any = TOKENIZER, **bounds: int) -> LlmFrontend:
+def build(directory: Path, tokenizer: Any = TOKENIZER, **bounds: Any) -> LlmFrontend:
     write_text_model(directory, tokenizer, bos_token=None, chat_template=CHAT_TEMPLATE)
     info = text_model_info(vocab_size=tokenizer.get_vocab_size(), eos_token_ids=[1, 2])
     bounds = {"max_context_length": CONTEXT_LENGTH, "kv_capacity_tokens": 1000} | bounds

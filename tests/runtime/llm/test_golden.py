@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from runtime.llm.attention_gather import Span
 from runtime.llm.request import Request
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 from tests.fakes.tiny_engine import BLOCK_SIZE, TinyModel, make_request, run, token_ids
 from tests.fakes.tiny_gemma3 import build_tiny_gemma3
 from tests.fakes.tiny_llm import ARCHITECTURES, VOCAB_SIZE, Architecture, build_tiny_model

@@ -13,7 +13,7 @@ import torch
 
 from runtime.llm.request import Request
 from runtime.llm.sampler import uniforms
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 from tests.fakes.tiny_engine import TinyModel, make_request, run, token_ids
 from tests.fakes.tiny_llm import build_tiny_model
 from tests.runtime.llm.sampling import reference

@@ -7,19 +7,22 @@ such a tie is recognised by asking the sampler again with logits that are change
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
+from runtime.llm.adapters.shelf import AdapterShelf
 from runtime.llm.attention_gather import Span
 from runtime.llm.engine import LlmEngine
 from runtime.llm.frontend import LlmFrontend
 from runtime.llm.request import Generation, Request
 from runtime.llm.sampler import SampledRow, sample
-from runtime.protocol import Delta, Speculation, Submit, TokenLogprob
-from tests.fakes.hostile_requests import ScatteredConstraint, draw_submit
+from runtime.protocol import Delta, LoadAdapter, Speculation, Submit, TokenLogprob
+from tests.fakes.hostile_requests import ADDONS, ScatteredConstraint, draw_submit
+from tests.fakes.tiny_addon import build_tiny_addon
 from tests.fakes.tiny_engine import BLOCK_SIZE, TinyModel
 from tests.fakes.tiny_llm import VOCAB_SIZE, build_tiny_model
 
@@ -114,7 +117,8 @@ class World:
         request = self._advanced(visit, index, position)
         token_ids = request.token_ids(0, request.num_tokens)
         num_blocks = -(-len(token_ids) // BLOCK_SIZE)
-        logits = self.tiny.logits(token_ids, [Span(0, len(token_ids), 0, list(range(1, num_blocks + 1)))])[-1:]
+        span = Span(0, len(token_ids), 0, list(range(1, num_blocks + 1)))
+        logits = self.tiny.logits(token_ids, [span], request.adapter)[-1:]
         mask = np.zeros(VOCAB_SIZE // 32, dtype=np.int32)
         has_mask = request.constraint is not None and request.constraint.fill_mask(mask)
         row = SampledRow.of(request, mask=mask if has_mask else None)
@@ -155,7 +159,11 @@ def _outcomes(visit: Visit, deltas: dict[str, list[Delta]], failed: set[str]) ->
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = build_tiny_model(tmp_path_factory.mktemp("tiny"), "llama", num_hidden_layers=1)
     tiny = TinyModel(directory)
-    frontend = LlmFrontend(directory, tiny.info, 512, (NUM_BLOCKS_MAX - 1) * BLOCK_SIZE)
+    shelf = AdapterShelf(lambda load: tiny.adapter(Path(load.directory)), len(ADDONS))
+    for seed, name in enumerate(ADDONS):
+        addon = build_tiny_addon(tmp_path_factory.mktemp("addon"), directory, seed=seed, rank=3 + seed)
+        shelf.load(LoadAdapter(adapter=name, directory=str(addon), file_sha256={})).result()
+    frontend = LlmFrontend(directory, tiny.info, 512, (NUM_BLOCKS_MAX - 1) * BLOCK_SIZE, shelf)
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # layers as narrow as these gain nothing from two, and lose much when cores are busy
     yield World(tiny, frontend)

@@ -17,7 +17,8 @@ from runtime.llm.limits import (
     check_limits,
     normalise,
 )
-from runtime.protocol import ChatPrompt, FailureCode, SamplingParams, Submit, TextPrompt
+from runtime.protocol import FailureCode, Submit
+from runtime.submission import ChatPrompt, SamplingParams, TextPrompt
 
 VOCAB_SIZE = 50
 

@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from models.sizing import BLOCK_SIZE_MAX, replica_bytes
 from runtime.engine import LoadRefused
 from runtime.llm.load import load_llm
 from runtime.llm.request import TokenOutput
-from runtime.protocol import Delta, LlmSettings, Load, SamplingParams, Submit, TextPrompt
+from runtime.protocol import Delta, LlmSettings, Load, Submit
+from runtime.submission import SamplingParams, TextPrompt
 from tests.fakes.tiny_llm import build_tiny_model
 
 MIB = 1024 * 1024
@@ -92,16 +94,39 @@ def test_what_cannot_be_served_is_refused_with_the_reason(directory: Path, tmp_p
             load_llm(_load(directory, device="cuda:0"), _ignore)
 
 
-def test_files_that_changed_since_their_import_are_refused(directory: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["generation_config.json", "tokenizer.json"])
+def test_files_that_changed_since_their_import_are_refused(directory: Path, tmp_path: Path, name: str) -> None:
     changed = Path(shutil.copytree(directory, tmp_path / "changed"))
     load = _load(changed)
-    with open(changed / "generation_config.json", "a") as file:
+    with open(changed / name, "a") as file:
         file.write("\n")
-    with pytest.raises(LoadRefused, match=r"not what was imported: generation_config\.json"):
+    with pytest.raises(LoadRefused, match=f"not what was imported: {re.escape(name)}"):
         load_llm(load, _ignore)
     (changed / "model.safetensors").write_bytes(b"")
     with pytest.raises(LoadRefused, match="empty"):
         load_llm(load, _ignore)
+
+
+def test_layers_are_packed_in_pauses_and_tokens_stay_the_same(directory: Path) -> None:
+    engine, frontend, _ = load_llm(_load(directory), _ignore)
+    try:
+        before = _answer(engine, frontend, "before")
+        while engine.rest():
+            pass
+        assert not engine.rest()
+        assert _answer(engine, frontend, "after") == before
+    finally:
+        frontend.close()
+
+
+def _answer(engine: Any, frontend: Any, request_id: str) -> list[int]:
+    sampling = SamplingParams(temperature=0)
+    submit = Submit(request_id=request_id, prompt=TextPrompt(text="the kettle"), max_tokens=5, sampling=sampling)
+    engine.add(frontend.prepare(submit))
+    token_ids: list[int] = []
+    while engine.has_work():
+        token_ids += [token_id for delta in frontend.render(engine.step()).deltas for token_id in delta.token_ids]
+    return token_ids
 
 
 def _ignore(stage: str, done: float) -> None:

@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import pytest
 
 from runtime.llm.block_pool import BlockPool
@@ -55,6 +57,25 @@ def test_namespaces_never_meet(pool: BlockPool, cache: PrefixCache) -> None:
     assert cache.match(make_request(prompt, cache_namespace=b"b")) == []
     assert cache.match(make_request(prompt)) == []
     assert len(cache.match(make_request(prompt, cache_namespace=b"a"))) == 2
+
+
+class _Adapter(NamedTuple):
+    digest: bytes
+
+
+def test_adapters_never_meet_under_any_name(pool: BlockPool, cache: PrefixCache) -> None:
+    prompt = list(range(9))
+    requests = []
+    # A namespace that reads like an adapter is none.
+    for digest, namespace in [(b"a" * 32, b""), (b"b" * 32, b""), (b"a" * 32, b"n"), (None, b"a" * 32), (None, b"")]:
+        request = make_request(prompt, cache_namespace=namespace)
+        request.adapter = None if digest is None else _Adapter(digest)
+        assert cache.match(request) == []
+        compute(pool, cache, request, 9)
+        requests.append(request)
+    again = make_request(prompt, cache_namespace=b"n")
+    again.adapter = _Adapter(b"a" * 32)
+    assert cache.match(again) == requests[2].block_ids[:2]
 
 
 def test_digests_depend_on_secret_and_model(pool: BlockPool) -> None:

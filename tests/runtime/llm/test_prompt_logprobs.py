@@ -7,7 +7,7 @@ import torch
 
 from runtime.llm.prompt_logprobs import ROWS_AT_ONCE, PromptToken, prompt_logprobs, wanted_tokens
 from runtime.llm.request import Generation, Request, SampledToken, TokenOutput
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 from tests.fakes.tiny_engine import TinyModel, make_request, run
 from tests.fakes.tiny_llm import build_tiny_model
 

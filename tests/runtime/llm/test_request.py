@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.llm.request import Request
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 from tests.fakes.scripted_runner import make_request
 
 tokens = st.lists(st.integers(0, 100), max_size=10)

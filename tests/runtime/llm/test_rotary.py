@@ -69,7 +69,7 @@ def test_a_long_request_changes_nothing_for_others(
 
 def test_other_kinds_stay_what_they_are() -> None:
     class Config:
-        rope_parameters = {"rope_type": "yarn", "factor": 2.0}  # noqa: RUF012  # as in a config
+        rope_parameters = {"rope_type": "yarn", "factor": 2.0}  # as in a config
 
     class Rotary(torch.nn.Module):
         rope_type = "yarn"

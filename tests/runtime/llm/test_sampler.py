@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.llm.sampler import SampledRow, draw, processed_probabilities, sample, uniforms
 from runtime.llm.sampling.token_counts import TokenCounts
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 from tests.runtime.llm.sampling import reference
 
 VOCAB_SIZE = 50

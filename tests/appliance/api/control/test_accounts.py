@@ -34,7 +34,7 @@ async def test_parameters_of_later_versions_are_refused_by_name(api: Api) -> Non
         ("/v1/accounts/hearth?readMask=name", "readMask"),
         ("/v1/accounts/hearth/users/admin?readMask=name", "readMask"),
         ("/v1/accounts/hearth/models?orderBy=name", "orderBy"),
-        ("/v1/accounts/hearth/deployments?filter=state%3DREADY", "filter"),
+        ("/v1/accounts/hearth/deployments?orderBy=state", "orderBy"),
         ("/v1/accounts/hearth/models/asleep?readMask=name", "readMask"),
         ("/v1/accounts/hearth/deployments/asleep-deployment?readMask=name", "readMask"),
         ("/v1/accounts/hearth/users/-/apiKeys?orderBy=keyId", "orderBy"),

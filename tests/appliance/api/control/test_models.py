@@ -113,8 +113,16 @@ async def test_the_library_is_in_sight_and_other_accounts_are_not(admin: Firewor
         ({"modelId": "Upper"}, "modelId"),
         ({"modelId": 7}, "modelId"),
         ({"modelId": "m", "cluster": "accounts/hearth/clusters/c"}, "cluster"),
-        ({"modelId": "m", "model": {"kind": "HF_PEFT_ADDON"}}, "model.kind"),
-        ({"modelId": "m", "model": {"peftDetails": {"baseModel": "b", "r": 8}}}, "model.peftDetails"),
+        ({"modelId": "m", "model": {"kind": "HF_PEFT_ADDON"}}, "model.peftDetails.baseModel"),
+        (
+            {"modelId": "m", "model": {"kind": "HF_BASE_MODEL", "peftDetails": {"baseModel": "b"}}},
+            "model.peftDetails.baseModel",
+        ),
+        (
+            {"modelId": "m", "model": {"peftDetails": {"mergeAddonModelName": "x"}}},
+            "model.peftDetails.mergeAddonModelName",
+        ),
+        ({"modelId": "m", "model": {"kind": "DRAFT_ADDON"}}, "model.kind"),
         ({"modelId": "m", "model": {"huggingFaceUrl": "https://hub"}}, "model.huggingFaceUrl"),
         ({"modelId": "m", "model": {"supportsTools": True}}, "model.supportsTools"),
         (

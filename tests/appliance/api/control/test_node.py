@@ -76,3 +76,12 @@ async def test_openapi_document_is_served(api: Api) -> None:
     async with api.session.get("/openapi.json") as response:
         assert response.status == 200
         assert "/inference/v1/chat/completions" in (await response.json())["paths"]
+
+
+async def test_an_account_reads_the_metrics_of_its_own_deployments_six_times_a_minute(api: Api) -> None:
+    path = "/v1/accounts/hearth/metrics"
+    for expected in (*6 * [200], 429):
+        async with api.session.get(path, headers=api.bearer(Role.INFERENCE_USER)) as response:
+            assert response.status == expected
+    async with api.session.get("/v1/accounts/other/metrics", headers=api.bearer()) as response:
+        assert response.status == 404

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from appliance.api.control.deployments import DeploymentBody
+from appliance.api.control.deployment_body import DeploymentBody
 from appliance.api.control.models import BaseModelDetailsBody, CreateModelBody, ModelBody
 from appliance.api.control.wire import NotServed, Wire, is_neutral, parse_enum, refuse_not_served, render_time
 from appliance.domain import Precision

@@ -10,7 +10,8 @@ from appliance.api.data.stream import ChunkEncoder
 from appliance.domain import Deployment, DeploymentState
 from appliance.services.generation import Generation
 from appliance.services.inference import Answer
-from runtime.protocol import Delta, SamplingParams, Submit, TextPrompt, TokenLogprob, Usage
+from runtime.protocol import Delta, Submit, TokenLogprob, Usage
+from runtime.submission import SamplingParams, TextPrompt
 
 MODEL = 'm"é'
 
@@ -48,7 +49,7 @@ def stopwatch(sampling: SamplingParams | None = None) -> Stopwatch:
         updated_at=0.0,
     )
     submit = Submit(request_id="id-0", prompt=TextPrompt(text=""), sampling=sampling or SamplingParams(), max_tokens=9)
-    return Stopwatch(Answer(deployment, submit, outputs()))
+    return Stopwatch(Answer(deployment, submit, outputs(), forecast=str))
 
 
 def encoder(shape: Shape, num_choices: int = 1, **fields: Any) -> ChunkEncoder:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from runtime.protocol import ChatMessage, ChatPrompt, ToolCall, ToolCallFunction
+from runtime.submission import ChatMessage, ChatPrompt, ToolCall, ToolCallFunction
 from tests.appliance.api.conftest import READY_MODEL, Api
 from tests.fakes.fake_router import ANSWER, NUM_CACHED_TOKENS, NUM_PROMPT_TOKENS, WORDS
 

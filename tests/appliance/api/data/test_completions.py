@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runtime.protocol import TextPrompt, TokenPrompt
+from runtime.submission import TextPrompt, TokenPrompt
 from tests.appliance.api.conftest import READY_MODEL, VOCAB_SIZE, Api
 from tests.fakes.fake_router import ANSWER, NUM_CACHED_TOKENS, NUM_PROMPT_TOKENS, WORDS
 

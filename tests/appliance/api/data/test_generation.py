@@ -11,7 +11,8 @@ from appliance.api.data.completions import CompletionBody
 from appliance.api.data.generation import WHOLE_PROMPT
 from appliance.domain import Role
 from appliance.errors import Code, HearthError
-from runtime.protocol import ChatPrompt, SamplingParams, Submit
+from runtime.protocol import Submit
+from runtime.submission import ChatPrompt, SamplingParams
 from tests.appliance.api.conftest import ASLEEP_MODEL, DEFAULT_TEMPERATURE, FOREIGN_MODEL, READY_MODEL, Api
 
 CHAT = "/v1/chat/completions"

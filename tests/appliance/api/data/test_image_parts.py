@@ -12,7 +12,7 @@ from appliance.errors import Code, HearthError
 from appliance.store import models
 from appliance.store.database import Database
 from models.info import FixedSize
-from runtime.protocol import ChatMessage, ChatPrompt, ImagePart, TextPart, TextPrompt
+from runtime.submission import ChatMessage, ChatPrompt, ImagePart, TextPart, TextPrompt
 from tests.appliance.api.conftest import INFO, READY_MODEL, Api, add_deployment
 from tests.fakes.vision_info import vision_info
 

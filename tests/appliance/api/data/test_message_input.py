@@ -7,7 +7,7 @@ import pytest
 
 from appliance.api.data.message_input import InputMessage, TextBlock, image_sources, to_chat_messages, to_system
 from appliance.errors import HearthError
-from runtime.protocol import ChatMessage, ImagePart, TextPart, ToolCall, ToolCallFunction
+from runtime.submission import ChatMessage, ImagePart, TextPart, ToolCall, ToolCallFunction
 
 PNG = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QQ=="}}
 PAGE = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}

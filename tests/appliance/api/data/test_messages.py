@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from appliance.errors import Code, HearthError
-from runtime.protocol import ChatMessage, ChatPrompt, Delta, JsonConstraint, Reasoning, Submit, Tool, ToolChoice
+from runtime.protocol import Delta, Submit
+from runtime.submission import ChatMessage, ChatPrompt, JsonConstraint, Reasoning, Tool, ToolChoice
 from tests.appliance.api.conftest import READY_MODEL, Api
 from tests.fakes.fake_router import ANSWER, NUM_CACHED_TOKENS, NUM_PROMPT_TOKENS, WORDS, word_delta
 

@@ -3,7 +3,8 @@ import pytest
 
 from appliance.api.data.performance import to_headers
 from appliance.api.data.usage import CompletionTokensDetails, PromptTokensDetails, UsageInfo
-from runtime.protocol import Performance, SamplingParams
+from runtime.protocol import Performance
+from runtime.submission import SamplingParams
 from tests.appliance.api.data.samples import stopwatch
 from tests.fakes.low_level import TIMES
 

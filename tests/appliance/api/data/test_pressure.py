@@ -60,7 +60,7 @@ async def test_a_request_that_has_not_begun_by_its_deadline_is_a_timeout(api: Ap
     api.router.script = never_begin
     response = await post(api, CHAT, body(stream=is_stream))
     error = (await response.json())["error"]
-    assert (response.status, error["code"], error["type"]) == (408, "TIMEOUT", "timeout_error")
+    assert (response.status, error["code"], error["type"]) == (408, "DEADLINE_EXCEEDED", "timeout_error")
     assert api.router.aborted == [submit.request_id for submit in api.router.submits]
     await until(lambda: api.router.num_leased == 0)
 
@@ -71,7 +71,7 @@ async def test_a_stream_that_has_begun_ends_with_the_timeout_as_an_event(api: Ap
     events = (await response.text()).split("\n\n")
     assert response.status == 200
     assert WORDS[0] in events[1]
-    assert '"code":"TIMEOUT"' in events[-2]
+    assert '"code":"DEADLINE_EXCEEDED"' in events[-2]
     assert api.router.aborted
 
 

@@ -6,14 +6,13 @@ import pytest
 from appliance.api.data.choices import Choice
 from appliance.api.data.raw_output import render_raw_output
 from appliance.services.generation import Generation
-from runtime.protocol import (
+from runtime.protocol import Delta, PromptOutput
+from runtime.submission import (
     ChatMessage,
     ChatPrompt,
-    Delta,
     GrammarConstraint,
     ImagePart,
     JsonConstraint,
-    PromptOutput,
     TextPart,
     TextPrompt,
     TokenPrompt,

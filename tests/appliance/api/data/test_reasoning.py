@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from runtime.protocol import ChatPrompt, Reasoning
+from runtime.submission import ChatPrompt, Reasoning
 from tests.appliance.api.conftest import READY_MODEL, Api
 
 CHAT = "/v1/chat/completions"

@@ -12,7 +12,7 @@ from appliance.api.data.response_format import (
     unenforced_headers,
 )
 from appliance.errors import Code, HearthError
-from runtime.protocol import GrammarConstraint, JsonConstraint
+from runtime.submission import GrammarConstraint, JsonConstraint
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 SETS = {"type": "array", "uniqueItems": True}

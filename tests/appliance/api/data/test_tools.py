@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from runtime.protocol import ChatPrompt, Delta, Submit, Tool, ToolCallDelta, ToolChoice, Usage
+from runtime.protocol import Delta, Submit, ToolCallDelta, Usage
+from runtime.submission import ChatPrompt, Tool, ToolChoice
 from tests.appliance.api.conftest import READY_MODEL, Api
 
 CHAT = "/v1/chat/completions"

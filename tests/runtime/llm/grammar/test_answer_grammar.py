@@ -7,7 +7,7 @@ import pytest
 from runtime.engine import RequestRefused
 from runtime.llm.grammar.answer_grammar import write_answer_grammar
 from runtime.llm.grammar.matcher import GrammarMatcher
-from runtime.protocol import GrammarConstraint, JsonConstraint
+from runtime.submission import GrammarConstraint, JsonConstraint
 from tests.runtime.llm.grammar.walking import begin, walk, writes
 
 ARITHMETIC = """

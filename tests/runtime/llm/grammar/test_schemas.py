@@ -10,7 +10,7 @@ import pytest
 from models.json_schema.preparation import prepare_schema
 from runtime.llm.grammar.answer_grammar import write_answer_grammar
 from runtime.llm.grammar.matcher import GrammarMatcher
-from runtime.protocol import JsonConstraint
+from runtime.submission import JsonConstraint
 from tests.models.json_schema.cases import CASES
 from tests.runtime.llm.grammar.walking import begin, walk, writes
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from transformers import RepetitionPenaltyLogitsProcessor
 from runtime.llm.sampling.adjustments import adjust
 from runtime.llm.sampling.rows import SampledRow
 from runtime.llm.sampling.token_counts import TokenCounts
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 from tests.runtime.llm.sampling import reference
 
 VOCAB_SIZE = 70

@@ -6,7 +6,7 @@ import torch
 
 from runtime.llm.sampling.mirostat import next_mus, surprise_thresholds
 from runtime.llm.sampling.rows import SampledRow
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 
 
 def row(mu: float | None = None, target: float = 3.0, rate: float = 0.1) -> SampledRow:

@@ -2,7 +2,7 @@ import numpy as np
 
 from runtime.llm.request import Request
 from runtime.llm.sampling.rows import SampledRow
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 
 
 def test_a_row_is_the_requests_own_and_counts_what_came_since() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.llm.sampling.token_counts import TokenCounts
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 
 REPETITION = SamplingParams(repetition_penalty=1.2)
 token_ids = st.lists(st.integers(0, 200), max_size=300)

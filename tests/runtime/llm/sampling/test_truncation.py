@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from runtime.llm.sampling.truncation import keep_mask, keep_typical, top_thresholds
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 from tests.runtime.llm.sampling import reference
 
 

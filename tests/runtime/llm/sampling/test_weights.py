@@ -18,7 +18,7 @@ from transformers import (
 
 from runtime.llm.sampling.rows import SampledRow
 from runtime.llm.sampling.weights import kept_weights, tempered_weights
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 from tests.runtime.llm.sampling import reference
 
 NO_TOKENS = torch.zeros(1, 0, dtype=torch.long)

@@ -24,7 +24,7 @@ def expected(tiny: TinyModel) -> list[list[int]]:
 
 
 def placed_requests(num_computed_tokens: int = 0) -> list[Request]:
-    requests = [make_request(prompt) for prompt in PROMPTS]
+    requests = [make_request(prompt, request_id=str(i)) for i, prompt in enumerate(PROMPTS)]
     for i, request in enumerate(requests):
         request.block_ids = list(range(1 + 10 * i, 11 + 10 * i))
         request.num_computed_tokens = num_computed_tokens

@@ -8,7 +8,8 @@ from models.sizing import replica_bytes
 from runtime.engine import LoadedEngine, LoadRefused
 from runtime.llm.load import load_llm
 from runtime.llm.speculation.load_draft import check_fit
-from runtime.protocol import Delta, DraftModel, LlmSettings, Load, SamplingParams, Speculation, Submit, TokenPrompt
+from runtime.protocol import Delta, DraftModel, LlmSettings, Load, Speculation, Submit
+from runtime.submission import SamplingParams, TokenPrompt
 from tests.fakes.tiny_llm import build_tiny_model
 
 SETTINGS: dict[str, Any] = {

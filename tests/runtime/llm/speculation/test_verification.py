@@ -5,7 +5,7 @@ import torch
 from runtime.llm.request import Request, SampledToken
 from runtime.llm.sampler import SampledRow, processed_probabilities, sample
 from runtime.llm.speculation.verification import accepted_part
-from runtime.protocol import SamplingParams
+from runtime.submission import SamplingParams
 
 VOCAB_SIZE = 5
 NUM_DRAWS = 3000

@@ -89,6 +89,17 @@ def test_the_least_recently_used_goes_first() -> None:
     assert not features.are_ready([B])
 
 
+def test_what_is_forgotten_is_encoded_anew() -> None:
+    encoder = CountingEncoder()
+    features = ImageFeatures(encoder, 10 * IMAGE_BYTES)
+    features.advance([A], LONG_S)
+    features.advance([B], 0.0)
+    features.clear()
+    assert not features.are_ready([A])
+    features.advance([A, B], LONG_S)
+    assert encoder.log == ["A0", "A1", "A2", "B0", "A0", "A1", "A2", "B0", "B1", "B2"]
+
+
 def test_what_one_row_needs_is_kept_together_whatever_its_size() -> None:
     features = ImageFeatures(CountingEncoder(), IMAGE_BYTES)
     features.advance([A, B, C], LONG_S)

@@ -9,7 +9,7 @@ from models.inspection import inspect_model
 from runtime.engine import RequestRefused
 from runtime.llm.vision.prompt_images import IMAGES_MAX, PromptImages, image_files
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import ChatMessage, ImagePart, TextPart
+from runtime.submission import ChatMessage, ImagePart, TextPart
 from tests.fakes.tiny_vlm import IMAGE_TOKEN_ID
 
 MAX_NUM_TOKENS = 100

@@ -16,18 +16,8 @@ from transformers import LlavaForConditionalGeneration
 from models.inspection import inspect_model
 from runtime.engine import LoadedEngine, RequestRefused
 from runtime.llm.load import load_llm
-from runtime.protocol import (
-    ChatMessage,
-    ChatPrompt,
-    Delta,
-    ImagePart,
-    LlmSettings,
-    Load,
-    SamplingParams,
-    Submit,
-    TextPart,
-    TextPrompt,
-)
+from runtime.protocol import Delta, LlmSettings, Load, Submit
+from runtime.submission import ChatMessage, ChatPrompt, ImagePart, SamplingParams, TextPart, TextPrompt
 from tests.fakes.tiny_vlm import IMAGE_EDGE, IMAGE_TOKEN_ID
 from tests.runtime.llm.vision.images import random_pixels
 

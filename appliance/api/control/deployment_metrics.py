@@ -1,0 +1,53 @@
+"""The route that tells what a deployment has carried of late."""
+
+from aiohttp import web
+
+from appliance.api.codec import json_response
+from appliance.api.control.durations import parse_duration
+from appliance.api.control.paging import refuse_query
+from appliance.api.control.wire import Wire
+from appliance.api.routing import Permission, Route, principal, services
+from appliance.domain import ReplicaState
+from appliance.errors import Code, HearthError
+from appliance.names import last_segment
+from appliance.orchestrator.scaling import replica_share
+from appliance.services.deployment_metrics import deployment_metrics
+from appliance.services.loads import KEPT_S
+
+TIME_RANGE_DEFAULT = "10m"
+
+
+class DeploymentMetricsAnswer(Wire, frozen=True, kw_only=True):
+    metrics: dict[str, float]
+
+
+async def show_deployment_metrics(request: web.Request) -> web.StreamResponse:
+    """Averages over `timeRange` (10m when it is left out); times in milliseconds."""
+    refuse_query(request, "readMask")
+    span_s = read_time_range(request.query.get("timeRange", ""))
+    deployment = await services(request).deployments.get(principal(request), *_name(request))
+    node = services(request).node
+    replicas = node.supervisor.replicas(deployment.account_id, deployment.id)
+    window = node.loads.window(deployment.name, span_s)
+    beats = [replica.heartbeat for replica in replicas if replica.heartbeat is not None]
+    share = replica_share(beats, window.concurrent_requests, services(request).config.fleet.max_num_requests)
+    num_ready = sum(replica.state is ReplicaState.READY for replica in replicas)
+    return json_response(DeploymentMetricsAnswer(metrics=deployment_metrics(window, num_ready, share)))
+
+
+def read_time_range(text: str) -> float:
+    """Such as `90s` or `10m`; raises `invalid` for more than is kept."""
+    span_s = parse_duration(text or TIME_RANGE_DEFAULT, "timeRange")
+    if not 1 <= span_s <= KEPT_S:
+        raise HearthError(Code.INVALID, f"timeRange: between 1s and {KEPT_S // 60}m, not {text[:40]}", "timeRange")
+    return span_s
+
+
+def _name(request: web.Request) -> tuple[str, str]:
+    account_id = request.match_info["account_id"]
+    return account_id, last_segment(request.match_info["deployment_id"], account_id, "deployments", "deployment_id")
+
+
+PATH = "/v1/accounts/{account_id}/deployments/{deployment_id}:metrics"
+
+ROUTES = [Route("GET", PATH, show_deployment_metrics, Permission.READ)]

@@ -1,0 +1,90 @@
+"""How the rows of a step that name an adapter come to have it: added to what the model's linear layers put out.
+
+The layers know nothing of it. While a step has such rows a hook stands behind each of them; a step without any is
+computed as if there were no adapters in this world, and so are the other rows of a step that has some, to the bit.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+import torch
+from torch.utils.hooks import RemovableHandle
+
+from runtime.llm.adapters.adapter import LoraAdapter, Rows
+from runtime.llm.linear import Linear
+
+
+class AdaptedRow(Protocol):
+    """Tokens of one request in a flattened batch."""
+
+    @property
+    def token_ids(self) -> Sequence[int]: ...
+
+    @property
+    def adapter(self) -> object | None: ...
+
+
+class _Group(NamedTuple):
+    adapter: LoraAdapter
+    rows: Rows
+
+
+class Adaptation:
+    """Only the engine's thread may use it. `linears`: those that any adapter may change."""
+
+    def __init__(self, linears: Iterable[Linear], device: torch.device) -> None:
+        self._linears = list(dict.fromkeys(linears))
+        self._device = device
+        self._groups: list[_Group] = []
+        """Of the step that is being computed."""
+        self._hooks: list[RemovableHandle] = []
+        """There, or not, as the last step needed them: neighbouring steps are much alike."""
+
+    @contextmanager
+    def applied(self, rows: Sequence[AdaptedRow]) -> Iterator[None]:
+        """While the decoder computes these rows."""
+        groups = self._group(rows)
+        if bool(groups) != bool(self._hooks):
+            self._set_hooks(bool(groups))
+        self._groups = groups
+        try:
+            yield
+        finally:
+            self._groups = []
+
+    def _set_hooks(self, are_needed: bool) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = [linear.register_forward_hook(self._add) for linear in self._linears] if are_needed else []
+
+    def _add(self, linear: torch.nn.Module, arguments: tuple[torch.Tensor], outputs: torch.Tensor) -> None:
+        assert isinstance(linear, Linear)
+        for adapter, rows in self._groups:
+            change = adapter.changes.get(linear)
+            if change is not None:
+                (inputs,) = arguments
+                change.add(inputs.flatten(0, -2), outputs.view(-1, outputs.shape[-1]), rows)
+
+    def _group(self, rows: Sequence[AdaptedRow]) -> list[_Group]:
+        spans: dict[LoraAdapter, list[range]] = {}
+        first = 0
+        for row in rows:
+            stop = first + len(row.token_ids)
+            if row.adapter is not None:
+                assert isinstance(row.adapter, LoraAdapter), row.adapter
+                _append(spans.setdefault(row.adapter, []), range(first, stop))
+            first = stop
+        return [_Group(adapter, self._rows(own)) for adapter, own in spans.items()]
+
+    def _rows(self, spans: list[range]) -> Rows:
+        if len(spans) == 1:
+            return slice(spans[0].start, spans[0].stop)
+        return torch.tensor([index for span in spans for index in span], device=self._device)
+
+
+def _append(spans: list[range], span: range) -> None:
+    if spans and spans[-1].stop == span.start:
+        spans[-1] = range(spans[-1].start, span.stop)
+    else:
+        spans.append(span)

@@ -1,0 +1,39 @@
+"""Where in a loaded model the linear layers of its checkpoint are computed: addons name those, not our products.
+
+A fused layer computes several of them side by side, each in some columns of one output.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from runtime.llm.fused_layer import SOURCES, FusedLayer
+from runtime.llm.linear import Linear
+
+
+class Place(NamedTuple):
+    """Columns `start` to `stop` of what `linear` puts out."""
+
+    linear: Linear
+    start: int
+    stop: int
+
+
+def find_places(model: Any, paths: Iterable[str]) -> dict[str, Place]:
+    """Of these linear layers, by their paths in transformers' text model; all of them are somewhere in `model`."""
+    places: dict[str, Place] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, Linear):
+            places[path] = Place(module, 0, sum(module.output_sizes))
+        elif isinstance(module, FusedLayer):
+            for name, sources in SOURCES.items():
+                places |= _side_by_side(getattr(module, name), [f"{path}.{source}" for source in sources])
+    return {path: places[path] for path in paths}
+
+
+def _side_by_side(linear: Linear, paths: list[str]) -> dict[str, Place]:
+    places = {}
+    start = 0
+    for path, size in zip(paths, linear.output_sizes, strict=True):
+        places[path] = Place(linear, start, start + size)
+        start += size
+    return places

@@ -1,0 +1,110 @@
+"""What a language model holds of its device, and how it is given back for a while: KV pools, features, weights.
+
+KV pools and kept image features are simply dropped, for nobody needs what was in them. Weights move to host memory;
+where the host is the device they stay. A storage that was parked is emptied in place and filled again, so that every
+tensor which looks at it is valid after `wake` without anybody knowing who keeps it. Knows nothing of requests.
+"""
+
+import ctypes
+import gc
+from collections.abc import Iterable, Sequence
+from time import perf_counter
+
+import torch
+
+from runtime.llm.attention_gather import GatherAttention
+from runtime.llm.vision.features import ImageFeatures
+from runtime.memory import resident_bytes
+
+_PIECE_BYTES = 64 * 1024 * 1024
+_libc = ctypes.CDLL(None)
+
+
+class DeviceMemory:
+    def __init__(
+        self, device: torch.device, attentions: Sequence[GatherAttention], features: ImageFeatures | None = None
+    ) -> None:
+        self._device = device
+        self._attentions = attentions
+        self._features = features
+        self._parked: ParkedWeights | None = None
+
+    def sleep(self) -> int:
+        """Returns what this process still holds of the host's memory."""
+        for attention in self._attentions:
+            attention.release()
+        if self._features is not None:
+            self._features.clear()
+        if self._device.type != "cpu":
+            self._parked = ParkedWeights(storages_on(self._device), self._device)
+        _return_unused(self._device)
+        return resident_bytes()
+
+    def wake(self) -> dict[str, float]:
+        """Returns milliseconds by stage. Raises torch.OutOfMemoryError when somebody else has the memory."""
+        began_at = perf_counter()
+        if self._parked is not None:
+            self._parked.restore()
+            self._parked = None
+            _return_unused(self._device)
+        weights_at = perf_counter()
+        for attention in self._attentions:
+            attention.allocate()
+        return {"weights": (weights_at - began_at) * 1000, "kv-cache": (perf_counter() - weights_at) * 1000}
+
+
+class ParkedWeights:
+    """The bytes of these storages in host memory; the storages themselves hold nothing until `restore`.
+
+    On CUDA the host's memory is page-locked, in pieces of a power of two, because torch rounds up to the next one.
+    """
+
+    def __init__(self, storages: Iterable[torch.UntypedStorage], device: torch.device) -> None:
+        self._device = device
+        self._storages: list[tuple[torch.UntypedStorage, int]] = []
+        self._copies: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """Pieces on the device, and where they are parked."""
+        free = torch.empty(0, dtype=torch.uint8)
+        for storage in storages:
+            rest = torch.empty(0, dtype=torch.uint8, device=device).set_(storage)
+            self._storages.append((storage, storage.nbytes()))
+            while rest.numel():
+                if not free.numel():
+                    free = torch.empty(_PIECE_BYTES, dtype=torch.uint8, pin_memory=device.type == "cuda")
+                num_bytes = min(rest.numel(), free.numel())
+                free[:num_bytes].copy_(rest[:num_bytes])
+                self._copies.append((rest[:num_bytes], free[:num_bytes]))
+                rest, free = rest[num_bytes:], free[num_bytes:]
+            storage.resize_(0)
+
+    def restore(self) -> None:
+        """Every tensor over these storages is as it was."""
+        for storage, num_bytes in self._storages:
+            storage.resize_(num_bytes)
+        for piece, parked in self._copies:
+            piece.copy_(parked, non_blocking=True)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self._storages, self._copies = [], []
+
+
+def storages_on(device: torch.device) -> list[torch.UntypedStorage]:
+    """Each storage on the device that any tensor of this process looks at, once: weights, buffers, adapters.
+
+    Nobody has to be asked, and nothing that is added to a model later can be forgotten.
+    """
+    found: dict[int, torch.UntypedStorage] = {}
+    for candidate in gc.get_objects():
+        if issubclass(type(candidate), torch.Tensor) and candidate.device.type == device.type:
+            storage = candidate.untyped_storage()
+            if storage.nbytes():
+                found[storage._cdata] = storage
+    return list(found.values())
+
+
+def _return_unused(device: torch.device) -> None:
+    """What allocators keep for later goes back to the system now."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.accelerator.empty_host_cache()
+    _libc.malloc_trim(0)

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from appliance.config import GIB
+from appliance.orchestrator.assignment import Place, ReplicaPlan, Served, assign, can_sleep, find_obstacle
+from appliance.orchestrator.gpus import CPU, Device
+from tests.appliance.orchestrator.samples import sample_deployment, sample_info, sample_settings
+from tests.fakes.fake_gpus import fake_device
+
+CPU_DEVICE = Device(id="cpu", index=0, accelerator_type=CPU, memory_bytes=64 * GIB, is_cuda=False)
+GPU = Device(id="GPU-1", index=0, accelerator_type="NVIDIA_H100_80GB", memory_bytes=80 * GIB, is_cuda=True)
+
+
+def assigned(*devices: Device, **changes: object) -> ReplicaPlan:
+    served = Served(Path("/models/m"), sample_info(gigabytes=2))
+    draft = Served(Path("/models/tiny"), sample_info(gigabytes=1))
+    return assign(
+        sample_deployment(**changes),
+        served,
+        draft if "draft_model" in changes else None,
+        Place(3, devices, 7 * GIB),
+        sample_settings(addons_max=4),
+        num_devices=len(devices),
+        footprint_key="key",
+        fixed_bytes=3 * GIB,
+    )
+
+
+def test_a_worker_is_told_its_budget_and_sees_its_own_devices_only() -> None:
+    plan = assigned(GPU, revision=5)
+    assert plan.label == "accounts/acme/deployments/d/replicas/3"
+    assert (plan.revision, plan.reserved_bytes, plan.device_ids) == (5, 7 * GIB, ["GPU-1"])
+    assert plan.load.settings.memory_budget_bytes == 7 * GIB
+    assert plan.load.settings.device == "cuda:0"
+
+
+def test_a_replica_may_lie_on_several_devices() -> None:
+    plan = assigned(fake_device(0), fake_device(2))
+    assert plan.device_ids == ["simulated-0", "simulated-2"]
+    assert (plan.reserved_bytes, plan.load.settings.memory_budget_bytes) == (7 * GIB, 14 * GIB)
+    assert plan.load.settings.fixed_bytes == 6 * GIB
+
+
+def test_room_for_addons_is_asked_for_only_where_they_are_enabled() -> None:
+    assert assigned(GPU).load.settings.max_num_adapters == 0
+    assert assigned(GPU, enable_addons=True).load.settings.max_num_adapters == 4
+
+
+def test_asleep_it_keeps_the_weights_of_both_models_where_that_frees_anything() -> None:
+    assert assigned(GPU).host_bytes == 2 * GIB
+    assert assigned(GPU, draft_model="accounts/acme/models/tiny").host_bytes == 3 * GIB
+    assert assigned(CPU_DEVICE).host_bytes == 0
+    assert not can_sleep([CPU_DEVICE])
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "obstacle"),
+    [
+        (None, 1, ""),
+        ("NVIDIA_H100_80GB", 2, ""),
+        ("NVIDIA_H100_80GB", 3, "needs 3 NVIDIA_H100_80GB for each replica; this box has 2"),
+        (None, 3, "needs 3 devices of one type for each replica; this box has 2"),
+        ("NVIDIA_B200_180GB", 1, "needs one NVIDIA_B200_180GB; this box has NVIDIA_H100_80GB, NVIDIA_L4_24GB"),
+    ],
+)
+def test_what_the_box_can_never_run_is_told_from_what_must_wait(kind: str | None, count: int, obstacle: str) -> None:
+    devices = [fake_device(0), fake_device(1), fake_device(2, accelerator_type="NVIDIA_L4_24GB")]
+    assert find_obstacle(sample_deployment(accelerator_type=kind, accelerator_count=count), devices) == obstacle
