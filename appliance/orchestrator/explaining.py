@@ -79,9 +79,9 @@ def _prospect(claimant: Claimant, tenants: Sequence[Tenant]) -> str:
     later = [tenant for tenant in tenants if _may_go_later(tenant, claimant)]
     if not later:
         return "nothing there makes room for it"
-    names = sorted(f"{_name(claimant, tenant)} ({tenant.num_bytes / GIB:.1f} GiB)" for tenant in later)
-    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
-    return f"may make room later: {', '.join(names[:NAMED_MAX])}{more}"
+    names = [f"{_name(claimant, tenant)} ({tenant.num_bytes / GIB:.1f} GiB)" for tenant in later[:NAMED_MAX]]
+    more = f" and {len(later) - NAMED_MAX} more" if len(later) > NAMED_MAX else ""
+    return f"may make room later: {', '.join(names)}{more}"
 
 
 def _frees(claimant: Claimant, tenant: Tenant, is_falling_asleep: bool) -> str:

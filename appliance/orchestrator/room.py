@@ -26,6 +26,16 @@ class Source(NamedTuple):
     tenant: Tenant | None = None
     """None: it comes back by itself."""
 
+    @classmethod
+    def of(cls, tenant: Tenant) -> "Source":
+        return cls(cost_of(tenant), tenant.owner, tenant.device_ids, tenant.num_bytes, tenant)
+
+    @property
+    def asked(self) -> Tenant:
+        """Who gives it; a programming error for what comes back by itself."""
+        assert self.tenant is not None
+        return self.tenant
+
 
 class Way(NamedTuple):
     """How a claimant gets room once these have given theirs back."""
@@ -59,12 +69,14 @@ class Room:
         self._going = {tenant.owner for tenant in self.tenants if tenant.is_leaving}
         self._kept: set[str] = set()
         """Owners whom others may not ask, since somebody who waits is to have their place soon."""
-        self._movable = [tenant for tenant in self.tenants if not tenant.obstacle and not tenant.is_leaving]
-        self._settling = [tenant for tenant in self.tenants if tenant.passes_at is not None and not tenant.is_leaving]
+        staying = sorted(Source.of(tenant) for tenant in self.tenants if not tenant.is_leaving)
+        self._movable = [source for source in staying if not source.asked.obstacle]
+        """The cheapest first."""
+        self._settling = [source for source in staying if source.asked.passes_at is not None]
         self._num_dispensable = {
-            tenant.deployment.name: num_dispensable(tenant.deployment)
-            for tenant in self._movable
-            if tenant.deployment is not None
+            source.asked.deployment.name: num_dispensable(source.asked.deployment)
+            for source in self._movable
+            if source.asked.deployment is not None
         }
         """By deployment; what is evicted in this plan is taken off."""
         for tenant in self.tenants:
@@ -102,11 +114,11 @@ class Room:
         """
         claimant = claimant._replace(is_urgent=True)
         later = [
-            _source(tenant)
-            for tenant in self._settling
-            if tenant.owner not in self._kept and not relative_obstacle(tenant, claimant, self._now)
+            source
+            for source in self._settling
+            if source.owner not in self._kept and not relative_obstacle(source.asked, claimant, self._now)
         ]
-        way = self._find_way(claimant, [*self._sources(claimant), *sorted(later)])
+        way = self._find_way(claimant, [*self._sources(claimant), *later])
         if way is None:
             return
         self._kept.update(source.owner for source in way.sources)
@@ -157,20 +169,16 @@ class Room:
 
     def _sources(self, claimant: Claimant) -> list[Source]:
         """The cheapest first; of one deployment no more than its minimum leaves."""
-        sources = sorted(
-            _source(tenant)
-            for tenant in self._movable
-            if tenant.owner not in self._going
-            and tenant.owner not in self._kept
-            and not relative_obstacle(tenant, claimant, self._now)
-        )
         left = dict(self._num_dispensable)
         allowed = []
-        for source in sources:
-            assert source.tenant is not None
-            if source.tenant.deployment is not None:
-                left[source.tenant.deployment.name] -= 1
-                if left[source.tenant.deployment.name] < 0:
+        for source in self._movable:
+            if source.owner in self._going or source.owner in self._kept:
+                continue
+            if relative_obstacle(source.asked, claimant, self._now):
+                continue
+            if source.asked.deployment is not None:
+                left[source.asked.deployment.name] -= 1
+                if left[source.asked.deployment.name] < 0:
                     continue
             allowed.append(source)
         # Who has waited too long already does not wait for slow ones while there are others.
@@ -180,7 +188,7 @@ class Room:
             for device_id, num_bytes in self._slow.items()
             if num_bytes
         ]
-        return sorted(slow + allowed)
+        return sorted(slow + allowed) if slow else allowed
 
     def _cheapest_way(self, demand: Demand, group: Sequence[Device], sources: Sequence[Source]) -> Way | None:
         """Device by device, each time the one that adds least to the cost; a source may serve several of them."""
@@ -236,7 +244,3 @@ class Room:
     def _within_reach(self, device_id: str, sources: Iterable[Source]) -> int:
         coming = sum(source.num_bytes for source in sources if device_id in source.device_ids)
         return self.free[device_id] + self._returning[device_id] + coming
-
-
-def _source(tenant: Tenant) -> Source:
-    return Source(cost_of(tenant), tenant.owner, tenant.device_ids, tenant.num_bytes, tenant)
