@@ -4,6 +4,8 @@ from pathlib import Path
 
 import torch
 
+from models.sizing import CUDA_PROCESS_BYTES
+
 _PAGE_BYTES = 4096
 
 
@@ -14,8 +16,8 @@ def footprint_bytes(device: torch.device, reserved_bytes: int) -> int:
     count in full: their resident part is assumed to be nought.
     """
     if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        return total - free
+        # The driver tells only what all processes of the device hold together; a context cannot be seen from within.
+        return torch.cuda.memory_reserved(device) + CUDA_PROCESS_BYTES
     return resident_bytes() + reserved_bytes
 
 
