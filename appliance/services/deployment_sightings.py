@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from appliance.domain import Deployment, DeploymentState
 from appliance.orchestrator.group import ReplicaCounts
 from appliance.services.deployment_state import next_state
-from appliance.services.retirement import forget_purged
+from appliance.services.retirement import forget
 from appliance.services.serving import bury, finish_deploying
 from appliance.store import deployments
 from appliance.store.database import Transaction
@@ -32,7 +32,8 @@ async def note_sighting(
         await finish_deploying(tx, changed)
     elif state is DeploymentState.DELETED:
         await bury(tx, changed)
-        await forget_purged(tx)
+        if changed.purge_at == changed.deleted_at:  # it was deleted for good; the others have their time
+            await forget(tx, changed)
 
 
 def _is_up_to_date(current: Deployment, seen: Deployment, observed: ReplicaCounts) -> bool:

@@ -36,7 +36,7 @@ from appliance.services.deployment_state import (
     state_after_change,
 )
 from appliance.services.desired_replicas import desire
-from appliance.services.retirement import bring_back, forget_purged, retire
+from appliance.services.retirement import bring_back, forget, retire
 from appliance.services.serverless import deploy_for_request
 from appliance.services.serving import deploy, require_no_addons_on, require_no_default_on
 from appliance.services.targets import LEAVING, find_deployment, find_target
@@ -197,8 +197,7 @@ class Deployments:
             if current is None or (current.state is DeploymentState.DELETED and not hard):
                 raise not_found(deployment.name)
             if current.state is DeploymentState.DELETED:
-                await deployments.update(tx, replace(current, purge_at=tx.now))
-                await forget_purged(tx)
+                await forget(tx, current)
                 return
             if not ignore_checks:
                 await require_no_default_on(tx.connection, current)

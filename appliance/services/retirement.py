@@ -47,8 +47,18 @@ async def bring_back(tx: Transaction, deployment: Deployment, keep: int) -> Depl
     return await desire(tx, back, back.min_replica_count, "undeleted", keep)
 
 
+async def forget(tx: Transaction, deployment: Deployment) -> None:
+    """With all that was its."""
+    await deployments.delete(tx, deployment.account_id, deployment.id)
+    await _forget_orphans(tx)
+
+
 async def forget_purged(tx: Transaction) -> None:
-    """Those that can no longer be undeleted, with all that was theirs."""
+    """Those that can no longer be undeleted; only while the clock is believed."""
     await deployments.purge(tx)
+    await _forget_orphans(tx)
+
+
+async def _forget_orphans(tx: Transaction) -> None:
     await deployed_models.delete_orphans(tx)
     await scaling_decisions.delete_orphans(tx)
