@@ -175,7 +175,7 @@ def leave_in_storms(directory: Path, chance: random.Random, count: int) -> Figur
             ways = [(chance.choice(list(Phase)), chance.choice(list(Way))) for _ in range(CLIENTS_PER_STORM)]
             await asyncio.gather(*(leave(daemon, phase, way) for phase, way in ways))
 
-    with running_daemon(directory / "data", **{**FAKE, **QUICK}) as daemon:
+    with running_daemon(directory / "data", **{**FAKE, **QUICK, "num_spare_workers": 0}) as daemon:
         script_model(daemon, FakeModel(step_ms=10.0, max_num_running=16))
         ask(daemon)
         asyncio.run(storm(daemon))

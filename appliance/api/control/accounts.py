@@ -2,9 +2,8 @@
 
 from aiohttp import web
 
-from appliance.api.codec import json_response
-from appliance.api.control.paging import refuse_query, take_page
-from appliance.api.control.wire import Answer, Status, Wire, render_time
+from appliance.api.control.paging import list_response, masked_response
+from appliance.api.control.wire import Answer, Status, render_time
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.domain import Account, User
 from appliance.names import last_segment
@@ -19,12 +18,6 @@ class AccountAnswer(Answer, frozen=True, kw_only=True):
     suspend_state: str
     create_time: str | None = None
     update_time: str | None = None
-
-
-class AccountList(Wire, frozen=True, kw_only=True):
-    accounts: list[AccountAnswer]
-    next_page_token: str
-    total_size: int
 
 
 class UserAnswer(Answer, frozen=True, kw_only=True):
@@ -42,30 +35,22 @@ class UserAnswer(Answer, frozen=True, kw_only=True):
 async def list_accounts(request: web.Request) -> web.StreamResponse:
     """List the caller's account."""
     own = await services(request).identity.get_account(principal(request), principal(request).account_id)
-    page = take_page(request, [own], sort_key=lambda account: account.id)
-    return json_response(
-        AccountList(
-            accounts=[render_account(account) for account in page.items],
-            next_page_token=page.next_page_token,
-            total_size=page.total_size,
-        )
-    )
+    return list_response(request, "accounts", AccountAnswer, [own], render_account)
 
 
 async def get_account(request: web.Request) -> web.StreamResponse:
     """Get an account."""
-    refuse_query(request, "readMask")
     account_id = request.match_info["account_id"]
-    return json_response(render_account(await services(request).identity.get_account(principal(request), account_id)))
+    account = await services(request).identity.get_account(principal(request), account_id)
+    return masked_response(request, render_account(account))
 
 
 async def get_user(request: web.Request) -> web.StreamResponse:
     """Get a user."""
-    refuse_query(request, "readMask")
     account_id = request.match_info["account_id"]
     user_id = last_segment(request.match_info["user_id"], account_id, "users", "user_id")
     user = await services(request).identity.get_user(principal(request), account_id, user_id)
-    return json_response(render_user(user))
+    return masked_response(request, render_user(user))
 
 
 def render_account(account: Account) -> AccountAnswer:

@@ -6,7 +6,7 @@ Under `users/{user_id}`, and under the account itself as older clients ask: ther
 from aiohttp import web
 
 from appliance.api.codec import json_response
-from appliance.api.control.paging import take_page
+from appliance.api.control.paging import list_response
 from appliance.api.control.wire import Answer, Empty, NotServed, Timestamp, Wire, decode, render_time
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.domain import ApiKey
@@ -38,12 +38,6 @@ class ApiKeyAnswer(Answer, frozen=True, kw_only=True):
     expire_time: str | None = None
 
 
-class ApiKeyList(Wire, frozen=True, kw_only=True):
-    api_keys: list[ApiKeyAnswer]
-    next_page_token: str
-    total_size: int
-
-
 async def create_api_key(request: web.Request) -> web.StreamResponse:
     """Create an API key."""
     body = (await decode(request, CreateApiKeyBody)).api_key
@@ -62,14 +56,7 @@ async def list_api_keys(request: web.Request) -> web.StreamResponse:
     api_keys = await services(request).identity.list_api_keys(
         principal(request), request.match_info["account_id"], _user_id(request, otherwise=ANY_USER)
     )
-    page = take_page(request, api_keys, sort_key=lambda api_key: api_key.id)
-    return json_response(
-        ApiKeyList(
-            api_keys=[render_api_key(api_key) for api_key in page.items],
-            next_page_token=page.next_page_token,
-            total_size=page.total_size,
-        )
-    )
+    return list_response(request, "apiKeys", ApiKeyAnswer, api_keys, render_api_key, unique="keyId")
 
 
 async def delete_api_key(request: web.Request) -> web.StreamResponse:

@@ -3,8 +3,7 @@
 from aiohttp import web
 
 from appliance.api.codec import json_response
-from appliance.api.control.filters import Fields
-from appliance.api.control.paging import flag, refuse_query, take_page
+from appliance.api.control.paging import flag, list_response, masked_response
 from appliance.api.control.wire import Answer, Empty, NotServed, Status, Wire, decode, not_served, render_time
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.domain import DeployedModel, DeployedModelState
@@ -36,12 +35,6 @@ class DeployedModelAnswer(Answer, frozen=True, kw_only=True):
     update_time: str | None = None
 
 
-class DeployedModelList(Wire, frozen=True, kw_only=True):
-    deployed_models: list[DeployedModelAnswer]
-    next_page_token: str
-    total_size: int
-
-
 class DeployedModelRef(Answer, frozen=True, kw_only=True):
     """What a model shows of each place where it is served."""
 
@@ -50,17 +43,6 @@ class DeployedModelRef(Answer, frozen=True, kw_only=True):
     state: str
     default: bool
     public: bool
-
-
-FIELDS: Fields[DeployedModel] = {
-    "name": lambda deployed: deployed.name,
-    "displayName": lambda deployed: deployed.display_name,
-    "model": lambda deployed: deployed.model,
-    "deployment": lambda deployed: deployed.deployment,
-    "state": lambda deployed: _state(deployed),
-    "default": lambda deployed: str(deployed.is_default).lower(),
-    "public": lambda deployed: str(deployed.is_public).lower(),
-}
 
 
 async def create_deployed_model(request: web.Request) -> web.StreamResponse:
@@ -76,21 +58,13 @@ async def create_deployed_model(request: web.Request) -> web.StreamResponse:
 async def list_deployed_models(request: web.Request) -> web.StreamResponse:
     """List the deployed models of an account."""
     listed = await services(request).deployed_models.list(principal(request), request.match_info["account_id"])
-    page = take_page(request, listed, sort_key=lambda deployed: deployed.id, fields=FIELDS)
-    return json_response(
-        DeployedModelList(
-            deployed_models=[render_deployed_model(deployed) for deployed in page.items],
-            next_page_token=page.next_page_token,
-            total_size=page.total_size,
-        )
-    )
+    return list_response(request, "deployedModels", DeployedModelAnswer, listed, render_deployed_model)
 
 
 async def get_deployed_model(request: web.Request) -> web.StreamResponse:
     """Get a deployed model."""
-    refuse_query(request, "readMask")
     deployed = await services(request).deployed_models.get(principal(request), *_name(request))
-    return json_response(render_deployed_model(deployed))
+    return masked_response(request, render_deployed_model(deployed))
 
 
 async def update_deployed_model(request: web.Request) -> web.StreamResponse:

@@ -112,12 +112,6 @@ class DeploymentAnswer(Answer, frozen=True, kw_only=True):
     scaling_history: list[ScalingDecisionAnswer] | None = None
 
 
-class DeploymentList(Wire, frozen=True, kw_only=True):
-    deployments: list[DeploymentAnswer]
-    next_page_token: str
-    total_size: int
-
-
 class DeploymentShard(Answer, frozen=True, kw_only=True):
     name: str
     create_time: str | None = None

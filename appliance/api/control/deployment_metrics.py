@@ -2,10 +2,9 @@
 
 from aiohttp import web
 
-from appliance.api.codec import json_response
 from appliance.api.control.durations import parse_duration
-from appliance.api.control.paging import refuse_query
-from appliance.api.control.wire import Wire
+from appliance.api.control.paging import masked_response
+from appliance.api.control.wire import Answer
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.domain import ReplicaState
 from appliance.errors import Code, HearthError
@@ -17,13 +16,12 @@ from appliance.services.loads import KEPT_S
 TIME_RANGE_DEFAULT = "10m"
 
 
-class DeploymentMetricsAnswer(Wire, frozen=True, kw_only=True):
+class DeploymentMetricsAnswer(Answer, frozen=True, kw_only=True):
     metrics: dict[str, float]
 
 
 async def show_deployment_metrics(request: web.Request) -> web.StreamResponse:
     """Averages over `timeRange` (10m when it is left out); times in milliseconds."""
-    refuse_query(request, "readMask")
     span_s = read_time_range(request.query.get("timeRange", ""))
     deployment = await services(request).deployments.get(principal(request), *_name(request))
     node = services(request).node
@@ -32,7 +30,7 @@ async def show_deployment_metrics(request: web.Request) -> web.StreamResponse:
     beats = [replica.heartbeat for replica in replicas if replica.heartbeat is not None]
     share = replica_share(beats, window.concurrent_requests, services(request).config.fleet.max_num_requests)
     num_ready = sum(replica.state is ReplicaState.READY for replica in replicas)
-    return json_response(DeploymentMetricsAnswer(metrics=deployment_metrics(window, num_ready, share)))
+    return masked_response(request, DeploymentMetricsAnswer(metrics=deployment_metrics(window, num_ready, share)))
 
 
 def read_time_range(text: str) -> float:

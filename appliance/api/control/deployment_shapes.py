@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from appliance.api.codec import json_response
-from appliance.api.control.paging import flag, refuse_query, take_page
+from appliance.api.control.paging import flag, list_response, masked_response
 from appliance.api.control.wire import Answer, Wire, decode
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.names import last_segment
@@ -43,24 +42,12 @@ class DeploymentShapeAnswer(Answer, frozen=True, kw_only=True):
     """Ours: what a replica would take of each device."""
 
 
-class DeploymentShapeList(Wire, frozen=True, kw_only=True):
-    deployment_shapes: list[DeploymentShapeAnswer]
-    next_page_token: str
-    total_size: int
-
-
 class DeploymentShapeVersion(Answer, frozen=True, kw_only=True):
     name: str
     snapshot: DeploymentShapeAnswer
     validated: bool
     public: bool
     latest_validated: bool
-
-
-class DeploymentShapeVersionList(Wire, frozen=True, kw_only=True):
-    deployment_shape_versions: list[DeploymentShapeVersion]
-    next_page_token: str
-    total_size: int
 
 
 class MatchedDeployment(Wire, frozen=True, kw_only=True):
@@ -88,19 +75,13 @@ async def list_shapes(request: web.Request) -> web.StreamResponse:
         answers = [_render_fit(request, fit) for fit in fits]
     else:
         answers = [_render_shape(request, shape) for shape in found]
-    page = take_page(request, answers, sort_key=lambda shape: shape.name)
-    return json_response(
-        DeploymentShapeList(
-            deployment_shapes=page.items, next_page_token=page.next_page_token, total_size=page.total_size
-        )
-    )
+    return list_response(request, "deploymentShapes", DeploymentShapeAnswer, answers, lambda answer: answer)
 
 
 async def get_shape(request: web.Request) -> web.StreamResponse:
     """Get a shape."""
-    refuse_query(request, "readMask")
     flag(request, "skipShapeValidation")  # there is none to skip
-    return json_response(_render_shape(request, _named_shape(request)))
+    return masked_response(request, _render_shape(request, _named_shape(request)))
 
 
 async def list_versions(request: web.Request) -> web.StreamResponse:
@@ -113,12 +94,11 @@ async def list_versions(request: web.Request) -> web.StreamResponse:
 
 async def get_version(request: web.Request) -> web.StreamResponse:
     """Get a version of a shape."""
-    refuse_query(request, "readMask")
     shape, version_id = _named_shape(request), request.match_info["version_id"]
     version = _render_version(request, shape)
     if version_id not in (VERSION_ID, version.name):
         raise not_found(f"{_shape_name(request, shape)}/versions/{version_id}")
-    return json_response(version)
+    return masked_response(request, version)
 
 
 async def match_versions(request: web.Request) -> web.StreamResponse:
@@ -135,12 +115,7 @@ async def match_versions(request: web.Request) -> web.StreamResponse:
 
 
 def _answer_versions(request: web.Request, versions: Sequence[DeploymentShapeVersion]) -> web.Response:
-    page = take_page(request, versions, sort_key=lambda version: version.name)
-    return json_response(
-        DeploymentShapeVersionList(
-            deployment_shape_versions=page.items, next_page_token=page.next_page_token, total_size=page.total_size
-        )
-    )
+    return list_response(request, "deploymentShapeVersions", DeploymentShapeVersion, versions, lambda version: version)
 
 
 def _own_shapes(request: web.Request, account_id: str) -> Sequence[Shape]:

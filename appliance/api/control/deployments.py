@@ -1,11 +1,12 @@
 """Routes of deployments: create, look, change, scale, delete, undelete."""
 
+from functools import partial
+
 from aiohttp import web
 
 from appliance.api.codec import json_response
 from appliance.api.control.deployment_answer import (
     DeploymentAnswer,
-    DeploymentList,
     DeploymentShardList,
     render_deployment,
     render_shard,
@@ -18,26 +19,13 @@ from appliance.api.control.deployment_body import (
     read_update,
     refuse_other_regions,
 )
-from appliance.api.control.filters import Fields
-from appliance.api.control.paging import flag, refuse_query, take_page
+from appliance.api.control.paging import flag, list_response, masked_response
 from appliance.api.control.wire import Empty, Wire, decode
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.domain import Deployment
 from appliance.errors import Code, HearthError
 from appliance.names import last_segment
 from appliance.services.access import can_look_inside
-
-FIELDS: Fields[Deployment] = {
-    "name": lambda deployment: deployment.name,
-    "displayName": lambda deployment: deployment.display_name,
-    "description": lambda deployment: deployment.description,
-    "baseModel": lambda deployment: deployment.base_model,
-    "state": lambda deployment: deployment.state,
-    "acceleratorType": lambda deployment: deployment.accelerator_type or "",
-    "precision": lambda deployment: deployment.precision or "",
-    "deploymentShape": lambda deployment: deployment.shape or "",
-}
-"""What lists can be filtered by."""
 
 
 class ScaleBody(Wire, frozen=True, kw_only=True):
@@ -72,32 +60,27 @@ async def list_deployments(request: web.Request) -> web.StreamResponse:
     deployments = await services(request).deployments.list(
         principal(request), request.match_info["account_id"], show_deleted=flag(request, "showDeleted")
     )
-    page = take_page(request, deployments, sort_key=_creation_order, fields=FIELDS)
-    return json_response(
-        DeploymentList(
-            deployments=[_render(request, deployment) for deployment in page.items],
-            next_page_token=page.next_page_token,
-            total_size=page.total_size,
-        )
+    return list_response(
+        request, "deployments", DeploymentAnswer, deployments, partial(_render, request), default_order="createTime"
     )
 
 
 async def get_deployment(request: web.Request) -> web.StreamResponse:
     """Get a deployment, with its replicas and the history of their number."""
-    refuse_query(request, "readMask")
     here = services(request)
     deployment = await here.deployments.get(principal(request), *named_deployment(request))
     if not can_look_inside(principal(request), deployment.account_id, here.config.identity):
-        return json_response(_render(request, deployment))
+        return masked_response(request, _render(request, deployment))
     supervisor = here.node.supervisor
-    return json_response(
+    return masked_response(
+        request,
         render_deployment(
             deployment,
             supervisor.replicas(deployment.account_id, deployment.id),
             here.config.region,
             cold_start=supervisor.outlook(deployment).cold_start,
             history=await here.deployments.history(deployment),
-        )
+        ),
     )
 
 
@@ -172,10 +155,6 @@ def _accept_validation_flags(request: web.Request) -> None:
 def _render(request: web.Request, deployment: Deployment) -> DeploymentAnswer:
     replicas = services(request).node.supervisor.replicas(deployment.account_id, deployment.id)
     return render_deployment(deployment, replicas, services(request).config.region)
-
-
-def _creation_order(deployment: Deployment) -> str:
-    return f"{deployment.created_at:020.6f} {deployment.id}"
 
 
 COLLECTION = "/v1/accounts/{account_id}/deployments"

@@ -1,71 +1,203 @@
-"""The `filter` of lists: comparisons of fields with values, joined by AND, which is what clients send. Pure.
+"""The `filter` of lists, in the language of AIP-160 (https://google.aip.dev/160). Pure.
 
-Of AIP-160's grammar this is a part; what lies beyond it is refused, never ignored.
+`state=READY AND (displayName:"blue" OR createTime>"2026-01-01T00:00:00Z") -deletable=true`. As there, OR binds closer
+than AND, and clauses side by side must all hold. `:` on text means "has in it", on maps and lists "has as member"; `*`
+at an end of a value stands for anything. Functions and values without a field are refused, never ignored.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
 
+import msgspec
+from lark import Lark, Token, Transformer, UnexpectedInput, UnexpectedToken, v_args
+from lark.exceptions import VisitError
+
+from appliance.api.control.fields import Field, Kind, find_field, read_field
 from appliance.errors import Code, HearthError
 
 FILTER_LENGTH_MAX = 2000
+PARENTHESES_MAX = 64
+"""Each is a step deeper."""
 
-_CLAUSE = re.compile(r"""\s*(?P<field>[A-Za-z_]\w*)\s*=\s*(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[\w./#-]+)""")
-_AND = re.compile(r"\s+AND\b")
-_ESCAPED = re.compile(r"\\(.)")
+Matches = Callable[[msgspec.Struct], bool]
 
-T = TypeVar("T")
+_GRAMMAR = r"""
+    ?start: expression
+    ?expression: sequence (_AND sequence)*   -> conjunction
+    ?sequence: factor+                       -> conjunction
+    ?factor: term (_OR term)*                -> disjunction
+    ?term: (_NOT | _MINUS) simple            -> negation
+         | simple
+    ?simple: WORD COMPARATOR (STRING | WORD | NEGATIVE) -> restriction
+           | "(" expression ")"
+    _AND.2: /AND\b/
+    _OR.2: /OR\b/
+    _NOT.2: /NOT\b/
+    _MINUS: "-"
+    COMPARATOR: "<=" | ">=" | "!=" | "<" | ">" | "=" | ":"
+    STRING: /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/
+    NEGATIVE: /-[0-9][0-9.]*/
+    WORD: /[^\s"'()<>=!:,\-][^\s"'()<>=!:,]*/
+    %ignore /\s+/
+"""
+_parser = Lark(_GRAMMAR, parser="lalr")
 
-Fields = Mapping[str, Callable[[T], str]]
-"""What a list can be filtered by: wire names, and how they are read."""
 
-
-class Clause(NamedTuple):
-    field: str
-    """In lowerCamelCase, however the client spelled it."""
-    value: str
-
-
-def parse_filter(text: str) -> list[Clause]:
-    """Every clause has to hold. Raises `invalid` for what this is not."""
+def parse_filter(text: str, answer: type[msgspec.Struct]) -> Matches:
+    """Which resources it lets through. Raises `invalid` saying what cannot be read, or which field there is not."""
     if len(text) > FILTER_LENGTH_MAX:
-        raise HearthError(Code.INVALID, f"filter: at most {FILTER_LENGTH_MAX} characters", "filter")
-    clauses: list[Clause] = []
-    position = 0
-    while text[position:].strip():
-        if clauses:
-            joint = _AND.match(text, position)
-            if joint is None:
-                raise _refusal(text[position:])
-            position = joint.end()
-        clause = _CLAUSE.match(text, position)
-        if clause is None:
-            raise _refusal(text[position:])
-        clauses.append(Clause(_camel(clause["field"]), _unquoted(clause["value"])))
-        position = clause.end()
-    return clauses
+        raise _refusal(f"at most {FILTER_LENGTH_MAX} characters")
+    if not text.strip():
+        return lambda resource: True
+    if text.count("(") > PARENTHESES_MAX:
+        raise _refusal(f"at most {PARENTHESES_MAX} parentheses")
+    try:
+        matches: Matches = _ToMatches(answer).transform(_parser.parse(text))
+    except UnexpectedInput as error:
+        message = f"cannot be read at {_place_of(error, text)}; it is made of field=value, AND, OR, NOT and parentheses"
+        raise _refusal(message) from error
+    except VisitError as error:
+        raise error.orig_exc from None
+    return matches
 
 
-def select(text: str, resources: Iterable[T], fields: Fields[T]) -> list[T]:
-    """Those that the filter lets through."""
-    clauses = parse_filter(text)
-    for clause in clauses:
-        if clause.field not in fields:
-            known = ", ".join(fields)
-            raise HearthError(Code.INVALID, f"filter: {clause.field!r} is none of {known}", "filter")
-    return [resource for resource in resources if all(fields[field](resource) == value for field, value in clauses)]
+@v_args(inline=True)
+class _ToMatches(Transformer[Token, Matches]):
+    """From the tree to a function, fields and values checked on the way."""
+
+    def __init__(self, answer: type[msgspec.Struct]) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def conjunction(self, *parts: Matches) -> Matches:
+        return lambda resource: all(part(resource) for part in parts)
+
+    def disjunction(self, *parts: Matches) -> Matches:
+        return lambda resource: any(part(resource) for part in parts)
+
+    def negation(self, part: Matches) -> Matches:
+        return lambda resource: not part(resource)
+
+    def restriction(self, name: Token, comparator: Token, value: Token) -> Matches:
+        field = find_field(self._answer, str(name), "filter")
+        holds = _comparison(field, str(comparator), _unquoted(value))
+        return lambda resource: holds(read_field(resource, field))
 
 
-def _refusal(rest: str) -> HearthError:
-    message = f'filter: this version understands field="value" joined by AND, not {rest.strip()[:80]!r}'
-    return HearthError(Code.INVALID, message, "filter")
+def _comparison(field: Field, comparator: str, text: str) -> Callable[[Any], bool]:
+    """Of a field's value with what was written."""
+    if comparator == "!=":
+        is_equal = _comparison(field, "=", text)
+        return lambda value: not is_equal(value)
+    if comparator == ":" and text == "*":
+        return lambda value: value not in (None, "", [], {})
+    match field.kind:
+        case Kind.NUMBER:
+            return _of_numbers(field, comparator, text)
+        case Kind.FLAG:
+            return _of_flags(field, comparator, text)
+        case Kind.MAP | Kind.LIST:
+            if comparator != ":":
+                raise _refusal(f"{field.wire_name} has members: ask with {field.wire_name}:{text}")
+            return lambda value: value is not None and text in value
+        case Kind.OBJECT:
+            raise _refusal(f"{field.wire_name} has fields: ask for one of them")
+        case Kind.TEXT:
+            return _of_texts(comparator, text)
 
 
-def _camel(name: str) -> str:
-    head, *tail = name.split("_")
-    return head + "".join(word[:1].upper() + word[1:] for word in tail)
+def _of_numbers(field: Field, comparator: str, text: str) -> Callable[[Any], bool]:
+    wanted = _number(text)
+    if wanted is None:
+        raise _refusal(f"{field.wire_name} is a number, not {text[:40]!r}")
+    compare = _COMPARE[comparator]
+    return lambda value: value is not None and compare(value, wanted)
 
 
-def _unquoted(value: str) -> str:
-    return _ESCAPED.sub(r"\1", value[1:-1]) if value[0] in "\"'" else value
+def _of_flags(field: Field, comparator: str, text: str) -> Callable[[Any], bool]:
+    if comparator not in ("=", ":") or text not in ("true", "false"):
+        raise _refusal(f"{field.wire_name} is true or false")
+    return lambda value: bool(value) is (text == "true")
+
+
+def _of_texts(comparator: str, text: str) -> Callable[[Any], bool]:
+    if comparator == ":":
+        return lambda value: text.casefold() in (value or "").casefold()
+    if comparator == "=":
+        return lambda value: _is_equal(value or "", text)
+    compare = _COMPARE[comparator]
+    return lambda value: value is not None and compare(*_comparable(value, text))
+
+
+def _is_equal(value: str, text: str) -> bool:
+    middle = text.strip("*")
+    match text[:1] == "*", text[-1:] == "*":
+        case True, True:
+            return middle in value
+        case True, False:
+            return value.endswith(middle)
+        case False, True:
+            return value.startswith(middle)
+        case _:
+            if (moment := _time(text)) is not None:
+                return _time(value) == moment
+            return value == text
+
+
+def _comparable(value: str, text: str) -> Sequence[Any]:
+    """Both as numbers or as times if both are, else as they stand."""
+    for read in (_number, _time):
+        pair = [read(value), read(text)]
+        if None not in pair:
+            return pair
+    return [value, text]
+
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "=": lambda value, wanted: value == wanted,
+    ":": lambda value, wanted: value == wanted,
+    "<": lambda value, wanted: value < wanted,
+    ">": lambda value, wanted: value > wanted,
+    "<=": lambda value, wanted: value <= wanted,
+    ">=": lambda value, wanted: value >= wanted,
+}
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text) if text.isascii() else None
+    except ValueError:
+        return None
+
+
+def _time(text: str) -> datetime | None:
+    """Of RFC 3339, with its offset."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
+
+
+def _place_of(error: UnexpectedInput, text: str) -> str:
+    if isinstance(error, UnexpectedToken) and error.token.type == "$END":
+        return "its end"
+    return repr(text[error.pos_in_stream :][:40])
+
+
+def _unquoted(value: Token) -> str:
+    if value.type != "STRING":
+        return str(value)
+    return "".join(_unescaped(value[1:-1]))
+
+
+def _unescaped(text: str) -> list[str]:
+    characters, rest = [], iter(text)
+    for character in rest:
+        characters.append(next(rest, "") if character == "\\" else character)
+    return characters
+
+
+def _refusal(message: str) -> HearthError:
+    return HearthError(Code.INVALID, f"filter: {message}", "filter")

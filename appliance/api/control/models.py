@@ -7,7 +7,7 @@ from aiohttp import web
 
 from appliance.api.codec import json_response, receive_chunks
 from appliance.api.control.deployed_models import DeployedModelRef, render_ref
-from appliance.api.control.paging import flag, refuse_query, take_page
+from appliance.api.control.paging import flag, list_response, masked_response
 from appliance.api.control.wire import (
     Answer,
     Empty,
@@ -120,12 +120,6 @@ class ModelAnswer(Answer, frozen=True, kw_only=True):
     update_time: str | None = None
 
 
-class ModelList(Wire, frozen=True, kw_only=True):
-    models: list[ModelAnswer]
-    next_page_token: str
-    total_size: int
-
-
 class UploadEndpoint(Wire, frozen=True, kw_only=True):
     filename_to_signed_urls: dict[str, str]
 
@@ -163,22 +157,14 @@ async def create_model(request: web.Request) -> web.StreamResponse:
 async def list_models(request: web.Request) -> web.StreamResponse:
     """List the models of an account."""
     models = await services(request).models.list(principal(request), request.match_info["account_id"])
-    page = take_page(request, models, sort_key=lambda model: model.id)
-    return json_response(
-        ModelList(
-            models=[render_model(model) for model in page.items],
-            next_page_token=page.next_page_token,
-            total_size=page.total_size,
-        )
-    )
+    return list_response(request, "models", ModelAnswer, models, render_model)
 
 
 async def get_model(request: web.Request) -> web.StreamResponse:
     """Get a model, and where it is served."""
-    refuse_query(request, "readMask")
     model = await services(request).models.get(principal(request), *_name(request))
     places = await services(request).deployed_models.list_of_model(principal(request), model)
-    return json_response(render_model(model, places))
+    return masked_response(request, render_model(model, places))
 
 
 async def delete_model(request: web.Request) -> web.StreamResponse:

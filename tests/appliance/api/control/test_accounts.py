@@ -27,20 +27,24 @@ async def test_users_are_got_by_id(admin: Fireworks) -> None:
         await asyncio.to_thread(admin.users.get, "nobody")
 
 
-async def test_parameters_of_later_versions_are_refused_by_name(api: Api) -> None:
+PAGING = ("nextPageToken", "totalSize")
+
+
+async def test_every_list_and_resource_takes_filter_order_and_mask(api: Api) -> None:
     headers = api.bearer(Role.ADMIN)
-    for url, name in [
-        ("/v1/accounts?filter=x", "filter"),
-        ("/v1/accounts/hearth?readMask=name", "readMask"),
-        ("/v1/accounts/hearth/users/admin?readMask=name", "readMask"),
-        ("/v1/accounts/hearth/models?orderBy=name", "orderBy"),
-        ("/v1/accounts/hearth/deployments?orderBy=state", "orderBy"),
-        ("/v1/accounts/hearth/models/asleep?readMask=name", "readMask"),
-        ("/v1/accounts/hearth/deployments/asleep-deployment?readMask=name", "readMask"),
-        ("/v1/accounts/hearth/users/-/apiKeys?orderBy=keyId", "orderBy"),
+    for url, shown in [
+        ("/v1/accounts?filter=name:hearth&readMask=name", {"accounts": [{"name": "accounts/hearth"}]}),
+        ("/v1/accounts/hearth?readMask=name", {"name": "accounts/hearth"}),
+        ("/v1/accounts/hearth/users/admin?readMask=role", {"role": "admin"}),
+        ("/v1/accounts/hearth/models?filter=-name:asleep+-name:undeployed&readMask=name", {"models": []}),
+        ("/v1/accounts/hearth/models/asleep?readMask=state", {"state": "READY"}),
+        ("/v1/accounts/hearth/deployments?filter=baseModel:nothing&orderBy=createTime+desc", {"deployments": []}),
+        ("/v1/accounts/hearth/deployments/asleep-deployment?readMask=region", {"region": "LOCAL"}),
+        ("/v1/accounts/hearth/users/-/apiKeys?filter=keyId=nobody&orderBy=displayName", {"apiKeys": []}),
     ]:
         async with api.session.get(url, headers=headers) as response:
             answer = await response.json()
-            assert (response.status, answer["message"].split(":")[0]) == (400, name)
-    async with api.session.get("/v1/accounts/hearth?readMask=*", headers=headers) as response:
-        assert response.status == 200
+            assert response.status == 200, answer
+            assert {name: value for name, value in answer.items() if name not in PAGING} == shown, url
+    async with api.session.get("/v1/accounts/hearth/models?filter=sails=3", headers=headers) as response:
+        assert (response.status, (await response.json())["message"][:7]) == (400, "filter:")

@@ -110,7 +110,7 @@ async def test_lists_are_walked_page_by_page_and_filtered_in_both_name_styles(ad
             ('model="nothing"', 0),
         ):
             assert len(list(admin.lora.list(filter=text, page_size=1))) == num_found, text
-        for wrong in ('model:"x"', 'age="7"'):
+        for wrong in ('model~"x"', 'age="7"'):
             with pytest.raises(fireworks.BadRequestError, match="filter: "):
                 admin.lora.list(filter=wrong)
 
