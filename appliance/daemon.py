@@ -175,6 +175,7 @@ def build_node(
     device_metrics = DeviceMetrics(supervisor, inventory)
     metrics.registry.register(device_metrics)
     metrics.registry.register(ReplicaMetrics(supervisor.all_replicas))
+    metrics.observe_looks(lambda: supervisor.num_looks, lambda: supervisor.look_s)
     account_metrics = AccountMetrics(
         loads, supervisor.deployments_of, lambda code: WIRE[code].status, config.fleet.max_num_requests
     )

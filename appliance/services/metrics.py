@@ -1,6 +1,7 @@
 """What Prometheus is told. One registry of our own; labels take only names that the server knows, so it stays small."""
 
 import asyncio
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -60,6 +61,11 @@ class Metrics:
         self._tokens.labels(deployment, "prompt").inc(usage.num_prompt_tokens)
         self._tokens.labels(deployment, "cached").inc(usage.num_cached_tokens)
         self._tokens.labels(deployment, "completion").inc(usage.num_completion_tokens)
+
+    def observe_looks(self, count: Callable[[], float], last_s: Callable[[], float]) -> None:
+        """How often the supervisor has looked at the fleet, and how long its last look took; asked when rendered."""
+        Gauge("hearth_supervisor_looks", "Looks at the fleet", registry=self.registry).set_function(count)
+        Gauge("hearth_supervisor_look_seconds", "The last look", registry=self.registry).set_function(last_s)
 
     def render(self) -> bytes:
         """The text exposition format."""

@@ -30,3 +30,13 @@ def test_tasks_are_counted_only_where_a_loop_runs() -> None:
 
     assert b"hearth_event_loop_tasks 1.0" in asyncio.run(render())
     assert b"hearth_event_loop_tasks 0.0" in metrics.render()
+
+
+def test_looks_at_the_fleet_are_told_as_of_the_moment_of_the_question() -> None:
+    metrics = Metrics()
+    looks: list[float] = []
+    metrics.observe_looks(lambda: len(looks), lambda: looks[-1] if looks else 0.0)
+    looks += [0.5, 0.25]
+    text = metrics.render().decode()
+    assert "hearth_supervisor_looks 2.0" in text
+    assert "hearth_supervisor_look_seconds 0.25" in text
