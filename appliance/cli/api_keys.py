@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli.commands import Command, Session
+from appliance.cli.listing import Filter, OrderBy
 from appliance.cli.output import print_json, print_line, print_note, print_record, print_table, readable_time
 from appliance.sdk.errors import SdkError
 from appliance.sdk.resources import ApiKey
@@ -37,9 +38,9 @@ def get(session: Session, key_id: KeyId) -> None:
     raise SdkError(f"there is no API key {key_id!r}")
 
 
-def list_all(session: Session) -> None:
+def list_all(session: Session, only: Filter = "", order_by: OrderBy = "") -> None:
     """Show the account's keys."""
-    api_keys = list(session.client.api_keys.list(user_id="-"))
+    api_keys = list(session.client.api_keys.list(user_id="-", filter=only, order_by=order_by))
     if session.is_json:
         return print_json(api_keys)
     rows = [

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli.commands import Command, Session
+from appliance.cli.listing import Filter, OrderBy
 from appliance.cli.output import (
     print_json,
     print_line,
@@ -77,9 +78,9 @@ def get(session: Session, name: DeployedModelName) -> None:
     _show(session, session.client.deployed_models.get(name))
 
 
-def list_all(session: Session) -> None:
+def list_all(session: Session, only: Filter = "", order_by: OrderBy = "") -> None:
     """Show what an account serves; `*` marks where a model's plain name leads."""
-    found = list(session.client.deployed_models.list())
+    found = list(session.client.deployed_models.list(filter=only, order_by=order_by))
     if session.is_json:
         return print_json(found)
     rows = [
@@ -126,7 +127,7 @@ def _find(session: Session, model: str, deployment: str | None) -> DeployedModel
     name = session.client.models.get(model).name
     found = [
         each
-        for each in session.client.deployed_models.list(model=name)
+        for each in session.client.deployed_models.list(filter=f'model="{name}"')
         if deployment is None or deployment in (each.deployment, _id(each.deployment))
     ]
     if len(found) == 1:

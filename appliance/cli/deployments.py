@@ -12,6 +12,7 @@ from appliance.cli.deployment_display import (
     wait_until_ready,
 )
 from appliance.cli.deployment_options import read_fields, with_deployment_options
+from appliance.cli.listing import Filter, OrderBy
 from appliance.cli.output import print_json, print_line
 
 DeploymentName = Annotated[
@@ -65,12 +66,12 @@ def list_all(
     show_deleted: Annotated[
         bool, typer.Option("--show-deleted", help="Also those deleted but not yet purged.")
     ] = False,
-    only: Annotated[
-        str, typer.Option("--filter", metavar="FILTER", help="""For example 'state="READY" AND display_name="Blue"'.""")
-    ] = "",
+    only: Filter = "",
+    order_by: OrderBy = "",
 ) -> None:
     """Show the deployments of an account."""
-    show_deployments(session, list(session.client.deployments.list(show_deleted=show_deleted, filter=only)))
+    deployments = session.client.deployments.list(show_deleted=show_deleted, filter=only, order_by=order_by)
+    show_deployments(session, list(deployments))
 
 
 @with_deployment_options

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli.commands import Command, Session
+from appliance.cli.listing import Filter, OrderBy
 from appliance.cli.output import (
     print_json,
     print_line,
@@ -76,9 +77,9 @@ def get(session: Session, model: ModelName) -> None:
     _show(session, session.client.models.get(model))
 
 
-def list_all(session: Session) -> None:
+def list_all(session: Session, only: Filter = "", order_by: OrderBy = "") -> None:
     """Show the models of an account; `-a fireworks` shows the library's."""
-    models = list(session.client.models.list())
+    models = list(session.client.models.list(filter=only, order_by=order_by))
     if session.is_json:
         return print_json(models)
     rows = [

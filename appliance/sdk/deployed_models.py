@@ -11,6 +11,7 @@ from appliance.sdk.resources import (
     collection_path,
     pages,
     resource_path,
+    selection,
 )
 
 COLLECTION = "deployedModels"
@@ -51,9 +52,8 @@ class DeployedModels:
     def get(self, deployed_model: str) -> DeployedModel:
         return self._transport.call("GET", self._path(deployed_model), DeployedModel)
 
-    def list(self, *, model: str | None = None) -> Iterator[DeployedModel]:
-        """Of the account; `model` is a full name."""
-        query = {} if model is None else {"filter": f'model="{model}"'}
+    def list(self, *, filter: str = "", order_by: str = "") -> Iterator[DeployedModel]:
+        query = selection(filter, order_by)
         for page in pages(self._transport, collection_path(self._transport, COLLECTION), DeployedModelPage, query):
             yield from page.deployed_models
 

@@ -2,7 +2,17 @@
 
 from collections.abc import Iterator
 
-from appliance.sdk.resources import Empty, Resource, Status, Transport, camel, collection_path, pages, resource_path
+from appliance.sdk.resources import (
+    Empty,
+    Resource,
+    Status,
+    Transport,
+    camel,
+    collection_path,
+    pages,
+    resource_path,
+    selection,
+)
 
 
 class ReplicaStats(Resource, frozen=True, kw_only=True):
@@ -147,10 +157,9 @@ class Deployments:
     def get(self, deployment: str) -> Deployment:
         return self._transport.call("GET", self._path(deployment), Deployment)
 
-    def list(self, *, show_deleted: bool = False, filter: str = "") -> Iterator[Deployment]:
-        """`filter`: for example `state="READY" AND display_name="Blue"`."""
+    def list(self, *, show_deleted: bool = False, filter: str = "", order_by: str = "") -> Iterator[Deployment]:
         path = collection_path(self._transport, "deployments")
-        query = {"showDeleted": show_deleted, "filter": filter}
+        query = {"showDeleted": show_deleted, **selection(filter, order_by)}
         for page in pages(self._transport, path, DeploymentPage, query):
             yield from page.deployments
 

@@ -154,9 +154,9 @@ class Models:
     def get(self, model: str) -> Model:
         return self._transport.call("GET", self._path(model), Model)
 
-    def list(self) -> Iterator[Model]:
+    def list(self, *, filter: str = "", order_by: str = "") -> Iterator[Model]:
         path = collection_path(self._transport, "models")
-        for page in pages(self._transport, path, ModelPage):
+        for page in pages(self._transport, path, ModelPage, selection(filter, order_by)):
             yield from page.models
 
     def delete(self, model: str) -> None:
@@ -191,8 +191,8 @@ class ApiKeys:
         properties = {"displayName": display_name, "expireTime": expire_time}
         return self._transport.call("POST", self._path(user_id), ApiKey, body={"apiKey": properties})
 
-    def list(self, *, user_id: str | None = None) -> Iterator[ApiKey]:
-        for page in pages(self._transport, self._path(user_id), ApiKeyPage):
+    def list(self, *, user_id: str | None = None, filter: str = "", order_by: str = "") -> Iterator[ApiKey]:
+        for page in pages(self._transport, self._path(user_id), ApiKeyPage, selection(filter, order_by)):
             yield from page.api_keys
 
     def delete(self, key_id: str, *, user_id: str | None = None) -> None:
@@ -222,6 +222,11 @@ class _Page(Protocol):
 
 
 PageT = TypeVar("PageT", bound=_Page)
+
+
+def selection(filter: str, order_by: str) -> dict[str, object]:
+    """Of a list, in the language of AIP-160: `state=READY AND displayName:blue`, `createTime desc`."""
+    return {"filter": filter, "orderBy": order_by}
 
 
 def pages(transport: Transport, path: str, kind: type[PageT], query: Mapping[str, object] = {}) -> Iterator[PageT]:

@@ -19,11 +19,12 @@ def test_what_is_not_said_is_left_to_the_server() -> None:
     assert (update.method, update.path, update.body) == ("PATCH", f"{PATH}/a", {"default": True, "public": False})
 
 
-def test_a_list_asks_for_every_page_and_can_be_of_one_model() -> None:
+def test_a_list_asks_for_every_page_with_its_filter_and_order() -> None:
     pages = ({"deployedModels": [deployed("a")], "nextPageToken": "t"}, {"deployedModels": [deployed("b")]})
     transport = RecordingTransport(*pages)
-    assert [each.name for each in DeployedModels(transport).list(model="accounts/acme/models/m")] == ["a", "b"]
-    assert {call.query["filter"] for call in transport.calls} == {'model="accounts/acme/models/m"'}
+    listed = DeployedModels(transport).list(filter='model="m"', order_by="name desc")
+    assert [each.name for each in listed] == ["a", "b"]
+    assert {(call.query["filter"], call.query["orderBy"]) for call in transport.calls} == {('model="m"', "name desc")}
 
 
 def test_a_full_name_may_belong_to_another_account() -> None:
