@@ -2,13 +2,13 @@
 
 from aiohttp import web
 
+from appliance.api.control.deployments import named_deployment
 from appliance.api.control.durations import parse_duration
 from appliance.api.control.paging import masked_response
 from appliance.api.control.wire import Answer
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.domain import ReplicaState
 from appliance.errors import Code, HearthError
-from appliance.names import last_segment
 from appliance.orchestrator.scaling import replica_share
 from appliance.services.deployment_metrics import deployment_metrics
 from appliance.services.loads import KEPT_S
@@ -23,7 +23,7 @@ class DeploymentMetricsAnswer(Answer, frozen=True, kw_only=True):
 async def show_deployment_metrics(request: web.Request) -> web.StreamResponse:
     """Averages over `timeRange` (10m when it is left out); times in milliseconds."""
     span_s = read_time_range(request.query.get("timeRange", ""))
-    deployment = await services(request).deployments.get(principal(request), *_name(request))
+    deployment = await services(request).deployments.get(principal(request), *named_deployment(request))
     node = services(request).node
     replicas = node.supervisor.replicas(deployment.account_id, deployment.id)
     window = node.loads.window(deployment.name, span_s)
@@ -39,11 +39,6 @@ def read_time_range(text: str) -> float:
     if not 1 <= span_s <= KEPT_S:
         raise HearthError(Code.INVALID, f"timeRange: between 1s and {KEPT_S // 60}m, not {text[:40]}", "timeRange")
     return span_s
-
-
-def _name(request: web.Request) -> tuple[str, str]:
-    account_id = request.match_info["account_id"]
-    return account_id, last_segment(request.match_info["deployment_id"], account_id, "deployments", "deployment_id")
 
 
 PATH = "/v1/accounts/{account_id}/deployments/{deployment_id}:metrics"

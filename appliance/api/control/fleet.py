@@ -20,7 +20,7 @@ from appliance.domain import Deployment, Principal, ReplicaState, Role
 from appliance.errors import HearthError
 from appliance.orchestrator.gpus import DeviceSample
 from appliance.orchestrator.views import DeviceView, HostView, ReplicaView
-from appliance.services.access import can_see_account
+from appliance.services.access import can_look_inside, can_see_account
 from appliance.services.loads import LoadWindow
 from appliance.services.replica_rest import rest_of
 from runtime.protocol import Heartbeat
@@ -112,7 +112,12 @@ async def show_fleet(request: web.Request) -> web.StreamResponse:
         FleetAnswer(
             devices=[_device(view, sample, viewer) for view, sample in zip(views, samples, strict=True)],
             host=_host(host, viewer) if host.host_bytes and not supervisor.ledger.is_host_a_device else None,
-            replicas=[_replica(deployment, view) for deployment, replicas in seen for view in replicas],
+            replicas=[
+                _replica(deployment, view)
+                for deployment, replicas in seen
+                if viewer.looks_inside(deployment)
+                for view in replicas
+            ],
             deployments=[_load(request, deployment, replicas) for deployment, replicas in seen],
             leases=[render_lease(request, lease) for lease in services(request).node.leases.list(principal(request))],
         )
@@ -139,12 +144,13 @@ async def explain_deployment(request: web.Request) -> web.StreamResponse:
             free_bytes=dict(explanation.free_bytes),
             candidates=[
                 CandidateAnswer(
-                    owner=viewer.name_of(candidate.owner),
+                    owner=candidate.owner,
                     device_ids=list(candidate.device_ids),
                     memory_bytes=candidate.num_bytes,
                     obstacle=candidate.obstacle,
                 )
                 for candidate in explanation.candidates
+                if viewer.name_of(candidate.owner) != OTHERS
             ],
         )
     )
@@ -160,6 +166,10 @@ class _Viewer:
 
     def sees(self, deployment: Deployment) -> bool:
         return self._sees_account(deployment.account_id)
+
+    def looks_inside(self, deployment: Deployment) -> bool:
+        """Whether its replicas are shown, too: the library's are used by everybody and looked after by few."""
+        return self._sees_all or can_look_inside(self._principal, deployment.account_id, self._settings)
 
     def name_of(self, owner: str) -> str:
         """The owner of a reservation; one of an account that is out of sight is nobody in particular."""

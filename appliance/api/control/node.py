@@ -6,7 +6,7 @@ from appliance.api.codec import json_response
 from appliance.api.openapi import ROUTE_TABLE, describe
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.errors import Code, HearthError
-from appliance.services.access import require_account
+from appliance.services.access import can_look_inside, require_account
 from appliance.services.metrics import CONTENT_TYPE
 
 ACCOUNT_HEADER = "x-fireworks-account-id"
@@ -39,7 +39,10 @@ async def show_metrics(request: web.Request) -> web.StreamResponse:
 async def show_account_metrics(request: web.Request) -> web.StreamResponse:
     """Prometheus text format, of one account's deployments; new twice a minute."""
     account_id = request.match_info["account_id"]
-    require_account(principal(request), account_id, services(request).config.identity)
+    settings = services(request).config.identity
+    require_account(principal(request), account_id, settings)
+    if not can_look_inside(principal(request), account_id, settings):
+        raise HearthError(Code.FORBIDDEN, f"the metrics of accounts/{account_id} are for those it belongs to")
     body = services(request).node.account_metrics.render(account_id)
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 

@@ -7,7 +7,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from appliance.config import GIB
-from appliance.domain import Role
+from appliance.domain import Deployment, Role
+from appliance.orchestrator.views import ReplicaView
 from appliance.store import deployments
 from tests.appliance.api.conftest import Api
 from tests.appliance.orchestrator.samples import sample_deployment
@@ -57,6 +58,22 @@ async def test_deployments_of_others_are_for_the_admins_of_the_machine(api: Api)
             names = [deployment["name"] for deployment in shown["deployments"]]
             assert "accounts/fireworks/deployments/tiny-deployment" in names
             assert ("accounts/other/deployments/foreign" in names) is is_seen
+
+
+async def test_replicas_of_the_library_are_for_those_who_look_after_it(api: Api) -> None:
+    name = "accounts/fireworks/deployments/tiny-deployment"
+    await api.services.node.supervisor.start()
+    try:
+        await until(lambda: any(deployment.name == name for deployment, _ in replicas_of(api)))
+        for role, is_seen in ((Role.USER, False), (Role.ADMIN, True)):
+            shown = (await get(api, "/v1/node/fleet", role))["replicas"]
+            assert any(replica["name"].startswith(name) for replica in shown) is is_seen
+    finally:
+        await api.services.node.supervisor.close(drain_s=0.0)
+
+
+def replicas_of(api: Api) -> list[tuple[Deployment, ReplicaView]]:
+    return list(api.services.node.supervisor.all_replicas())
 
 
 async def test_a_deployment_that_lacks_nothing_is_explained_so(api: Api) -> None:

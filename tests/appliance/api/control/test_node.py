@@ -83,5 +83,8 @@ async def test_an_account_reads_the_metrics_of_its_own_deployments_six_times_a_m
     for expected in (*6 * [200], 429):
         async with api.session.get(path, headers=api.bearer(Role.INFERENCE_USER)) as response:
             assert response.status == expected
-    async with api.session.get("/v1/accounts/other/metrics", headers=api.bearer()) as response:
-        assert response.status == 404
+    for account_id, expected in (("other", 404), ("fireworks", 403)):
+        async with api.session.get(f"/v1/accounts/{account_id}/metrics", headers=api.bearer()) as response:
+            assert response.status == expected
+    async with api.session.get("/v1/accounts/fireworks/metrics", headers=api.bearer(Role.ADMIN)) as response:
+        assert response.status == 200
