@@ -10,6 +10,10 @@ from appliance.config import LogSettings
 
 _KEY = re.compile(r"fw_[A-Za-z0-9_]{6,}")
 
+OURS = ("appliance", "models")
+LIBRARIES_LEVEL_MIN = logging.INFO
+"""Their debug lines hold what they are given: every value of every row, every byte of a request."""
+
 
 class _Redacting(logging.Formatter):
     """Blanks anything that looks like a key, also inside tracebacks of libraries."""
@@ -26,11 +30,14 @@ class _Json(_Redacting):
 
 
 def configure_logging(settings: LogSettings) -> None:
-    """Replace all root handlers; called once by the daemon."""
+    """Replace all root handlers; called by the daemon, at its start and when its configuration is read again."""
     handler = logging.StreamHandler(sys.stderr)
     if settings.log_format == "json":
         handler.setFormatter(_Json("%(message)s"))
     else:
         handler.setFormatter(_Redacting("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    logging.basicConfig(level=max(level, LIBRARIES_LEVEL_MIN), handlers=[handler], force=True)
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
     logging.getLogger("aiohttp.access").disabled = True  # would hold client text; metrics count requests

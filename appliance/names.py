@@ -22,6 +22,13 @@ class ResourceName(NamedTuple):
         return f"accounts/{self.account_id}/{self.collection}/{self.resource_id}"
 
 
+def account_of(name: str) -> str:
+    """The account id in any full name that we made: `accounts/{account_id}` or what is below it."""
+    prefix, account_id, *_ = name.split("/")
+    assert prefix == "accounts", name
+    return account_id
+
+
 def parse_name(text: str, collection: str, param: str) -> ResourceName:
     """Read a full resource name of one collection; raises `invalid` naming `param` otherwise."""
     match text.split("/"):
@@ -63,4 +70,4 @@ def validate_id(resource_id: str, param: str) -> str:
 def generate_id(length: int = 12) -> str:
     """A random id that satisfies the rules; its first character is a letter."""
     head = secrets.choice(_GENERATED_ID_ALPHABET[:26])
-    return head + "".join(secrets.choice(_GENERATED_ID_ALPHABET) for _ in range(length - 1))
+    return head + "".join(_GENERATED_ID_ALPHABET[byte % 32] for byte in secrets.token_bytes(length - 1))

@@ -54,7 +54,7 @@ def _conditions() -> dict[str, Any]:
 
 
 async def measure(directory: Path, idle_s: float) -> list[dict[str, Any]]:
-    database = await Database.open(directory / "hearth.db")
+    database = await Database.open(directory / "hearth.db", bytes(32))
     settings = FleetSettings(
         simulated_gpus=f"{NUM_GPUS}xNVIDIA_H100_80GB", worker_command=FAKE_WORKER, num_spare_workers=0
     )

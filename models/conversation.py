@@ -29,6 +29,7 @@ from models.tokenizer_files import TEMPLATE_BYTES_MAX, read_conversation_files
 
 OUTPUT_CHARACTERS_MAX = 4 * 1024 * 1024
 MESSAGE_CHARACTERS_MAX = 500
+SYSTEM_ROLES = ("system", "developer")
 
 _PROBE = "probe of a chat template"
 
@@ -50,10 +51,12 @@ class Conversation(msgspec.Struct, frozen=True, array_like=True):
 class ChatTemplate:
     """A compiled template; raises TemplateError when the source does not compile."""
 
-    def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
+    def __init__(self, source: str, special_tokens: dict[str, str], system: str | None = None) -> None:
+        """`system`: what a conversation begins with that has no system message of its own."""
         if len(source.encode("utf-8", "surrogatepass")) > TEMPLATE_BYTES_MAX:
             raise TemplateError(f"the chat template is larger than {TEMPLATE_BYTES_MAX} bytes")
         self._special_tokens = special_tokens
+        self._system = system
         self._knows_tools = "tool" in source
         self._may_want_parts = "image" in source
         try:
@@ -66,6 +69,8 @@ class ChatTemplate:
     def render(self, conversation: Conversation, *, add_generation_prompt: bool = True) -> str:
         """The prompt for this conversation; raises TemplateError with the template's own words where it has some."""
         messages, tools = conversation.messages, conversation.tools
+        if self._system and not any(message.get("role") in SYSTEM_ROLES for message in messages):
+            messages = [{"role": "system", "content": self._system}, *messages]
         # A null is left out: templates ask whether a key is there, and would print `None` for one that is.
         messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
         if not self._knows_tools:
@@ -128,7 +133,7 @@ def load_chat_template(directory: Path) -> ChatTemplate | None:
             found = read_conversation_files(folder, files)
     except ModelRefused as error:
         raise TemplateError(error.message) from error
-    return ChatTemplate(found.template, found.special_tokens) if found.template else None
+    return ChatTemplate(found.template, found.special_tokens, found.system) if found.template else None
 
 
 class _GenerationBlock(jinja2.ext.Extension):

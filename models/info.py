@@ -94,6 +94,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     attention: AttentionInfo
     max_context_length: int
     has_chat_template: bool
+    supports_tools: bool = False
+    """Whether it was made to call tools; others are told of them in words."""
     eos_token_ids: list[int]
     default_sampling: dict[str, float] = {}
     """temperature, top_p, top_k … of generation_config.json."""

@@ -26,6 +26,7 @@ GENERATION_CONFIG = "generation_config.json"
 SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty")
 """What of it becomes a model's default sampling."""
 
+_REMOTE_CODE = "{}: auto_map names remote code, which is never run"
 _CONFIG_BYTES_MAX = 4 * 1024 * 1024
 _CONFIG_VALUES_MAX = 100_000
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".joblib", ".dill")
@@ -68,9 +69,7 @@ def inspect_model(directory: Path, known_sha256: Mapping[str, str] = {}) -> Mode
         if has_unserved_half(raw_config):
             warnings.append(f"{CONFIG}: only the text half of this model is served, it cannot be sent images")
         remote_code = {CONFIG: "auto_map" in raw_config, TOKENIZER_CONFIG: conversation.names_remote_code}
-        warnings += [
-            f"{name}: auto_map names remote code, which is never run" for name in remote_code if remote_code[name]
-        ]
+        warnings += [_REMOTE_CODE.format(name) for name in remote_code if remote_code[name]]
         warnings += conversation.warnings
         warnings += _name_ignored([name for name in files if name not in folder.sha256], folders)
         if not eos_token_ids:
@@ -80,11 +79,20 @@ def inspect_model(directory: Path, known_sha256: Mapping[str, str] = {}) -> Mode
             vision,
             checkpoint.tensors,
             has_chat_template=bool(conversation.template),
+            supports_tools=conversation.supports_tools,
             eos_token_ids=eos_token_ids,
             default_sampling=_default_sampling(generation),
             warnings=warnings,
             file_sha256=dict(sorted(folder.sha256.items())),
         )
+
+
+def check_config(directory: Path) -> list[str]:
+    """Whether config.json alone is of a model that can be served; raises ModelRefused. Nothing else is looked at."""
+    with ModelFolder(directory) as folder:
+        raw_config = _read_config(folder, CONFIG)
+        read_decoder_config(text_config(raw_config))
+    return [_REMOTE_CODE.format(CONFIG)] if "auto_map" in raw_config else []
 
 
 def refuse_pickles(files: list[str]) -> None:
@@ -147,6 +155,7 @@ def _summarise(
     tensors: dict[str, StoredTensor],
     *,
     has_chat_template: bool,
+    supports_tools: bool,
     eos_token_ids: list[int],
     default_sampling: dict[str, float],
     warnings: list[str],
@@ -176,6 +185,7 @@ def _summarise(
         ),
         max_context_length=config.max_context_length,
         has_chat_template=has_chat_template,
+        supports_tools=supports_tools,
         eos_token_ids=eos_token_ids,
         default_sampling=default_sampling,
         vision=None if vision is None else vision.info,

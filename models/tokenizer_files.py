@@ -23,12 +23,16 @@ _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_toke
 
 class ConversationFiles(NamedTuple):
     template: str | None
+    system: str | None
+    """What a conversation begins with that has no system message of its own."""
     special_tokens: dict[str, str]
     names_remote_code: bool
     tool_parser: str
     """A name out of `tool_parsers/dialects.py`: the operator's word, or what the template shows."""
     reasoning_parser: str
     """Likewise out of `reasoning_parsers/dialects.py`."""
+    supports_tools: bool
+    """Whether its template shows tools to the model, or somebody said how it calls them."""
     warnings: list[str]
 
 
@@ -60,10 +64,12 @@ def read_conversation_files(folder: ModelFolder, files: list[str]) -> Conversati
     template = stated.template or template
     return ConversationFiles(
         template,
+        stated.system,
         _special_tokens(config),
         names_remote_code="auto_map" in config,
         tool_parser=stated.tool_parser or detect_tool_parser(template or ""),
         reasoning_parser=stated.reasoning_parser or detect_reasoning_parser(template or ""),
+        supports_tools=template is not None and ("tool" in template or stated.tool_parser is not None),
         warnings=stated.warnings,
     )
 

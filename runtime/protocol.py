@@ -328,6 +328,9 @@ class Delta(Value, frozen=True, kw_only=True, array_like=True):
     """In a choice's first delta: the echoed prompt tokens. Their text leads `text`, their logprobs lead `logprobs`."""
     performance: Performance | None = None
     """Set with `finish_reason`."""
+    num_prompt_tokens: int = 0
+    """In a choice's first delta, for who must count a request that never finishes; so too the next."""
+    num_cached_tokens: int = 0
 
 
 class Outputs(Message, frozen=True, kw_only=True):

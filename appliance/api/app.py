@@ -9,7 +9,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -19,19 +19,35 @@ from appliance.api.auth import FAILURES, FailureLimiter, authorise
 from appliance.api.control import (
     accounts,
     api_keys,
+    audit_logs,
+    billing,
+    billing_metrics,
+    clusters,
+    datasets,
     deployed_models,
     deployment_metrics,
     deployment_shapes,
     deployments,
+    docs,
     fleet,
+    identity_providers,
     leases,
     models,
     node,
+    operations,
+    quotas,
+    reservations,
+    transfers,
+    usage,
+    users,
 )
+from appliance.api.control import secrets as sealed_secrets
+from appliance.api.control.page_tokens import PAGE_TOKENS, PageTokens
 from appliance.api.data import chat, completions, messages
 from appliance.api.data import models as served_models
+from appliance.api.denials import note_denial
 from appliance.api.errors import answer_errors
-from appliance.api.openapi import ROUTE_TABLE
+from appliance.api.openapi import DOCUMENT, Document
 from appliance.api.routing import (
     REQUEST_ID,
     ROUTE,
@@ -43,6 +59,7 @@ from appliance.api.routing import (
     path_aliases,
     path_pattern,
     request_id,
+    require_possible_ids,
     services,
 )
 from appliance.config import ServerSettings
@@ -54,26 +71,39 @@ ROUTES: list[Route] = [
     *messages.ROUTES,
     *served_models.ROUTES,
     *models.ROUTES,
+    *transfers.ROUTES,
+    *operations.ROUTES,
+    *datasets.ROUTES,
     *deployments.ROUTES,
     *deployment_metrics.ROUTES,
     *deployed_models.ROUTES,
     *deployment_shapes.ROUTES,
+    *reservations.ROUTES,
+    *clusters.ROUTES,
     *fleet.ROUTES,
     *leases.ROUTES,
-    *api_keys.ROUTES,
     *accounts.ROUTES,
+    *users.ROUTES,
+    *quotas.ROUTES,
+    *usage.ROUTES,
+    *billing.ROUTES,
+    *billing_metrics.ROUTES,
+    *api_keys.ROUTES,
+    *sealed_secrets.ROUTES,
+    *identity_providers.ROUTES,
     *node.ROUTES,
+    *audit_logs.ROUTES,
+    *docs.ROUTES,
 ]
 
 CLIENT_LEFT = 499
 """No status that anybody sees: the metrics' word for a client that did not wait for its answer."""
-ALLOWED_HOSTS = web.AppKey("allowed_hosts", frozenset[str])
+ALLOWED_HOSTS: web.AppKey[Callable[[], frozenset[str]]] = web.AppKey("allowed_hosts")
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def build_app(services: Services, routes: Iterable[Route] = ROUTES) -> web.Application:
-    settings = services.config.server
     app = web.Application(
         middlewares=[
             identify_request,
@@ -85,8 +115,9 @@ def build_app(services: Services, routes: Iterable[Route] = ROUTES) -> web.Appli
     )
     app[SERVICES] = services
     app[FAILURES] = FailureLimiter(services.config.identity.failed_auth_per_minute)
-    app[ALLOWED_HOSTS] = _allowed_hosts(settings)
-    app[ROUTE_TABLE] = list(routes)
+    app[ALLOWED_HOSTS] = services.live.derived(lambda config: _allowed_hosts(config.server))
+    app[DOCUMENT] = Document(list(routes), services.config.server.public_url or "/")
+    app[PAGE_TOKENS] = PageTokens(services.page_token_key)
     app.on_response_prepare.append(_sign_response)
     for route in routes:
         register(app, route)
@@ -98,14 +129,20 @@ def register(app: web.Application, route: Route) -> None:
     if not isinstance(route.permission, Permission):
         raise TypeError(f"{route.method} {route.path} declares no permission")
     for path in path_aliases(route.path):
-        app.router.add_route(route.method, path_pattern(path), _guarded(route))
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            app.router.add_route(method, path_pattern(path), _guarded(route))
 
 
 def _guarded(route: Route) -> Handler:
     async def guarded(request: web.Request) -> web.StreamResponse:
         request[ROUTE] = route
-        await authorise(request, route.permission)
-        return await route.handler(request)
+        try:
+            await authorise(request, route.permission)
+            require_possible_ids(request)
+            return await route.handler(request)
+        except HearthError as error:
+            note_denial(request, error)
+            raise
 
     return guarded
 
@@ -133,7 +170,7 @@ async def count_requests(request: web.Request, handler: Next) -> web.StreamRespo
 async def refuse_foreign_hosts(request: web.Request, handler: Next) -> web.StreamResponse:
     """A page of another site whose name was rebound to this address sends its own name in `Host`."""
     values = request.headers.getall("Host", [])
-    if len(values) > 1 or (values and not _is_our_host(values[0], request.app[ALLOWED_HOSTS])):
+    if len(values) > 1 or (values and not _is_our_host(values[0], request.app[ALLOWED_HOSTS]())):
         raise HearthError(Code.FORBIDDEN, "the Host header names another server; see the setting allowed_hosts", "host")
     return await handler(request)
 

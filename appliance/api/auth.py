@@ -6,20 +6,25 @@ Runs on the route that matched, never on a path. Whether an object belongs to th
 import time
 from collections import OrderedDict
 
+import msgspec
 from aiohttp import web
 
-from appliance.api.routing import PRINCIPAL, Permission, services
-from appliance.domain import Role
+from appliance.api.routing import PRINCIPAL, ROUTE, Permission, request_id, services
+from appliance.domain import Origin, Role
 from appliance.errors import Code, HearthError
+from appliance.services.access import require_not_suspended
 
+OF_EVERY_ROLE = frozenset({Permission.INFER, Permission.READ, Permission.OWN_KEYS})
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
-    Role.INFERENCE_USER: frozenset({Permission.INFER, Permission.READ}),
-    Role.CONTRIBUTOR: frozenset({Permission.INFER, Permission.READ, Permission.WRITE}),
-    Role.USER: frozenset({Permission.INFER, Permission.READ, Permission.WRITE}),
-    Role.ADMIN: frozenset({Permission.INFER, Permission.READ, Permission.WRITE, Permission.ADMIN}),
+    Role.INFERENCE_USER: OF_EVERY_ROLE,
+    Role.CONTRIBUTOR: OF_EVERY_ROLE | {Permission.WRITE},
+    Role.USER: OF_EVERY_ROLE | {Permission.WRITE},
+    Role.ADMIN: OF_EVERY_ROLE | {Permission.WRITE, Permission.ADMIN},
 }
 WITHOUT_KEY = frozenset({Permission.PUBLIC, Permission.SIGNED_URL})
+READING_METHODS = frozenset({"GET", "HEAD"})
 KEY_LENGTH_MAX = 512
+USER_AGENT_LENGTH_MAX = 200
 
 
 class FailureLimiter:
@@ -59,9 +64,27 @@ async def authorise(request: web.Request, permission: Permission) -> None:
         if error.code is Code.UNAUTHENTICATED:
             _refuse_flood(request)
         raise
+    request[PRINCIPAL] = msgspec.structs.replace(principal, origin=origin_of(request))
     if permission not in ROLE_PERMISSIONS[principal.role]:
         raise HearthError(Code.FORBIDDEN, f"the role {principal.role} may not do this; it needs {permission} access")
-    request[PRINCIPAL] = principal
+    if not _is_read(request, permission):
+        require_not_suspended(principal)
+
+
+def _is_read(request: web.Request, permission: Permission) -> bool:
+    """What a suspended account may still do."""
+    if permission in (Permission.ADMIN, Permission.OWN_KEYS):
+        return request.method in READING_METHODS
+    return permission is Permission.READ
+
+
+def origin_of(request: web.Request) -> Origin:
+    return Origin(
+        method=request[ROUTE].rpc_name,
+        request_id=request_id(request),
+        client_address=request.remote or "",
+        user_agent=request.headers.get("User-Agent", "")[:USER_AGENT_LENGTH_MAX],
+    )
 
 
 def _refuse_flood(request: web.Request) -> None:

@@ -86,7 +86,7 @@ def decode_json(body: bytes, kind: type[StructT]) -> StructT:
         body.decode()  # the decoder does not look into strings that it skips
         value: StructT = _decoder(kind).decode(body)
     except msgspec.ValidationError as error:
-        raise _name_the_field(str(error)) from error
+        raise name_the_field(str(error)) from error
     except UnicodeDecodeError as error:
         raise HearthError(Code.INVALID, f"the request body is not UTF-8 (byte {error.start})") from error
     except RecursionError as error:
@@ -166,8 +166,8 @@ def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
 _names = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def _name_the_field(message: str) -> HearthError:
-    """From "Expected `int`, got `str` - at `$.messages[0].n`" to a sentence that begins with the field."""
+def name_the_field(message: str) -> HearthError:
+    """From msgspec's "Expected `int`, got `str` - at `$.messages[0].n`" to a sentence that begins with the field."""
     match = _AT_PATH.fullmatch(message)
     assert match is not None
     what, path = match["what"], (match["path"] or "$").removeprefix("$").removeprefix(".")

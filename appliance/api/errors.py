@@ -41,6 +41,35 @@ class Wire(NamedTuple):
     """Stainless clients retry 408, 409, 429 and 5xx by themselves; this, or the reason, tells them not to."""
 
 
+class GatewayError(msgspec.Struct):
+    code: int
+    """Of gRPC."""
+    message: str
+    details: list[dict[str, Any]]
+
+
+class OpenAIErrorBody(msgspec.Struct):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(msgspec.Struct):
+    error: OpenAIErrorBody
+    request_id: str
+
+
+class AnthropicErrorBody(msgspec.Struct):
+    type: str
+    message: str
+
+
+class AnthropicError(msgspec.Struct, tag_field="type", tag="error"):
+    error: AnthropicErrorBody
+    request_id: str
+
+
 WIRE: dict[Code, Wire] = {
     Code.INVALID: Wire(400, "invalid_request_error", 3, 400, "invalid_request_error"),
     Code.UNAUTHENTICATED: Wire(401, "authentication_error", 16, 401, "authentication_error"),
@@ -58,13 +87,20 @@ WIRE: dict[Code, Wire] = {
     Code.UNAVAILABLE: Wire(503, "error", 14, 503, "overloaded_error"),
 }
 
+OVER_LIMIT_HEADER = "x-ratelimit-over-limit"
 METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
 REASON_STATUS = {METHOD_NOT_ALLOWED: 405}
-POINTLESS_TO_RETRY = {"DEPLOYMENT_FAILED", "DEPLOYMENT_SCALED_TO_ZERO", "DEADLINE_EXCEEDED", "POISON"}
+POINTLESS_TO_RETRY = {
+    "DEPLOYMENT_FAILED",
+    "DEPLOYMENT_SCALED_TO_ZERO",
+    "DEADLINE_EXCEEDED",
+    "POISON",
+    "QUOTA_EXCEEDED",
+}
 """Reasons that the same request would meet again a second later, whatever its code."""
 
-_GATEWAY_PATH = re.compile(r"(?:/inference)?(?:/v1){1,2}/accounts(?:/.*)?")
-_ANTHROPIC_PATH = re.compile(r"(?:/inference)?(?:/v1){1,2}/messages(?:/.*)?")
+_GATEWAY_PATH = re.compile(r"(?:/inference)?(?:/v1){1,2}/accounts(?:/.*)?", re.S)
+_ANTHROPIC_PATH = re.compile(r"(?:/inference)?(?:/v1){1,2}/messages(?:/.*)?", re.S)
 _GOOGLE_TYPE = "type.googleapis.com/google.rpc."
 
 
@@ -82,21 +118,24 @@ def status_of(error: HearthError, dialect: Dialect) -> int:
 
 
 def error_body(error: HearthError, dialect: Dialect, error_id: str) -> dict[str, Any]:
-    if dialect is Dialect.GATEWAY:
-        return {"code": WIRE[error.code].grpc_code, "message": error.message, "details": _gateway_details(error)}
-    if dialect is Dialect.ANTHROPIC:
-        told = {"type": WIRE[error.code].anthropic_type, "message": error.message, **error.details}
-        return {"type": "error", "error": told, "request_id": error_id}
-    return {
-        "error": {
-            "message": error.message,
-            "type": WIRE[error.code].type,
-            "param": error.param,
-            "code": error.reason or error.code.name,
-            **error.details,
-        },
-        "request_id": error_id,
-    }
+    """With the error's details beside its own members, where the dialect has a place for them."""
+    body: dict[str, Any] = msgspec.to_builtins(_form(error, dialect, error_id))
+    if "error" in body:
+        body["error"] |= error.details
+    return body
+
+
+def _form(error: HearthError, dialect: Dialect, error_id: str) -> GatewayError | AnthropicError | OpenAIError:
+    wire = WIRE[error.code]
+    match dialect:
+        case Dialect.GATEWAY:
+            return GatewayError(wire.grpc_code, error.message, _gateway_details(error))
+        case Dialect.ANTHROPIC:
+            return AnthropicError(AnthropicErrorBody(wire.anthropic_type, error.message), error_id)
+        case Dialect.OPENAI:
+            reason = error.reason or error.code.name
+            told = OpenAIErrorBody(message=error.message, type=wire.type, param=error.param, code=reason)
+            return OpenAIError(told, error_id)
 
 
 def error_headers(error: HearthError) -> dict[str, str]:
@@ -105,6 +144,8 @@ def error_headers(error: HearthError) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if WIRE[error.code].is_retry_pointless or error.reason in POINTLESS_TO_RETRY:
         headers["x-should-retry"] = "false"
+    if error.code is Code.RATE_LIMITED:
+        headers[OVER_LIMIT_HEADER] = "yes"
     return headers
 
 

@@ -190,10 +190,20 @@ def _id(name: str) -> str:
 
 
 COMMANDS = [
-    Command("deploy", None, deploy, ("hearth deploy my-addon --deployment-id blue --wait",)),
-    Command("undeploy", None, undeploy, ("hearth undeploy my-addon", "hearth undeploy my-addon --deployment-id blue")),
-    Command("load-lora", None, deploy, ("hearth load-lora my-addon --deployment blue --public",)),
-    Command("unload-lora", None, undeploy, ("hearth unload-lora my-addon --deployment blue",)),
+    Command(
+        "deploy",
+        None,
+        deploy,
+        ("hearth deploy my-addon --deployment-id blue --wait", "hearth load-lora my-addon --deployment blue --public"),
+        also=("load-lora", "model load-lora"),
+    ),
+    Command(
+        "undeploy",
+        None,
+        undeploy,
+        ("hearth undeploy my-addon", "hearth unload-lora my-addon --deployment blue"),
+        also=("unload-lora", "model unload-lora"),
+    ),
     Command("get", "deployed-model", get, ("hearth get deployed-model my-addon-x7k2m4qa",)),
     Command("list", "deployed-model", list_all, ("hearth list deployed-models",)),
     Command(

@@ -104,11 +104,16 @@ WINDOWS = {
 
 def with_deployment_options(run: Callable[..., None]) -> Callable[..., None]:
     """In the place of the command's `**options`."""
+    return with_options(run, OPTIONS)
+
+
+def with_options(run: Callable[..., None], options: Mapping[str, object]) -> Callable[..., None]:
+    """By name and annotation; none is required."""
     signature = inspect.signature(run)
     own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in OPTIONS.items()
+        for name, annotation in options.items()
     ]
     run.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
     return run
@@ -141,14 +146,14 @@ def read_load_targets(texts: Sequence[str]) -> dict[str, float]:
     return targets
 
 
-def read_time(text: str) -> str | None:
+def read_time(text: str, option: str = "--expire-time") -> str | None:
     """RFC 3339; None, which takes the field away, for an empty text."""
     if not text:
         return None
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
-        raise typer.BadParameter(f"--expire-time: {text!r} is not of the form YYYY-MM-DD[ HH:MM:SS]") from error
+        raise typer.BadParameter(f"{option}: {text!r} is not of the form YYYY-MM-DD[ HH:MM:SS]") from error
     return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).isoformat()
 
 

@@ -33,10 +33,10 @@ def create(
         bool, typer.Option("--disable-auto-deploy", help="Do not lead the plain model name here.")
     ] = False,
     skip_shape_validation: Annotated[
-        bool, typer.Option("--skip-shape-validation", help="Without effect: this box's shapes are always valid.")
+        bool, typer.Option("--skip-shape-validation", help="What is said here goes before what the shape says.")
     ] = False,
     validate_only: Annotated[
-        bool, typer.Option("--validate-only", "--dry-run", help="Say what would be created, and create nothing.")
+        bool, typer.Option("--validate-only", help="Let the daemon say what it would create, without creating it.")
     ] = False,
     wait: Wait = False,
     **options: object,
@@ -79,7 +79,7 @@ def update(
     session: Session,
     deployment: DeploymentName,
     validate_only: Annotated[
-        bool, typer.Option("--validate-only", "--dry-run", help="Say what would be, and change nothing.")
+        bool, typer.Option("--validate-only", help="Let the daemon say what would be, without changing it.")
     ] = False,
     wait: Wait = False,
     **options: object,

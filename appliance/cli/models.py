@@ -1,5 +1,6 @@
-"""`hearth … model`: bring a Hugging Face folder onto the box, look at models, remove them."""
+"""`hearth … model`: bring a Hugging Face folder onto the box, look at models, change, take them back, remove them."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -7,17 +8,16 @@ import typer
 
 from appliance.cli.commands import Command, Session
 from appliance.cli.listing import Filter, OrderBy
+from appliance.cli.model_display import show_model, show_models
+from appliance.cli.model_options import read_model_fields, with_model_options
 from appliance.cli.output import (
+    download_progress,
     print_json,
     print_line,
     print_note,
-    print_record,
-    print_table,
-    readable_time,
     upload_progress,
 )
 from appliance.sdk.errors import Conflict, SdkError
-from appliance.sdk.resources import DeployedModelRef, Model
 
 WEIGHTS_SUFFIX = ".safetensors"
 FILE_SUFFIXES = {WEIGHTS_SUFFIX, ".json", ".jinja", ".model", ".txt"}
@@ -26,73 +26,77 @@ FILE_SUFFIXES = {WEIGHTS_SUFFIX, ".json", ".jinja", ".model", ".txt"}
 MODEL_CONFIG, ADDON_CONFIG = "config.json", "adapter_config.json"
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Id, or full name: accounts/ACCOUNT/models/ID.")]
+ModelId = Annotated[str, typer.Argument(metavar="ID", help="Letters a-z, digits and hyphens.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PATH", exists=True, file_okay=False, help="Hugging Face folder: config, tokenizer, safetensors."
+    ),
+]
+BaseModel = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="It is a LoRA addon of this model, as peft saves it.")
+]
+Resumable = Annotated[
+    bool,
+    typer.Option(
+        "--enable-resumable-upload/--no-enable-resumable-upload",
+        help="Go on where a broken upload of a large file ended. Default: yes.",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no upload progress.")]
 
 
+@with_model_options
 def create(
     session: Session,
-    model_id: Annotated[str, typer.Argument(metavar="ID", help="Letters a-z, digits and hyphens.")],
-    path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PATH", exists=True, file_okay=False, help="Hugging Face folder: config, tokenizer, safetensors."
-        ),
-    ],
-    base_model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="PATH holds a LoRA addon of this model, as peft saves it.")
-    ] = None,
-    display_name: Annotated[
-        str, typer.Option(metavar="NAME", help="Human-readable name, fewer than 64 characters.")
-    ] = "",
-    description: Annotated[str, typer.Option(metavar="TEXT", help="What it is, fewer than 1000 characters.")] = "",
-    public: Annotated[bool, typer.Option("--public", help="Let every account of this box use it.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no upload progress.")] = False,
+    model_id: ModelId,
+    path: Folder,
+    base_model: BaseModel = None,
+    enable_resumable_upload: Resumable = True,
+    quiet: Quiet = False,
+    **options: object,
 ) -> None:
     """Upload a model. The daemon checks the files; afterwards the model can be deployed.
 
-    When an upload broke off, the same command takes it up again.
+    When an upload broke off, the same command takes it up again, and large files where they ended.
     """
     files = files_of(path, ADDON_CONFIG if base_model else MODEL_CONFIG)
     try:
-        model = session.client.models.create(
-            model_id, base_model=base_model, display_name=display_name, description=description, public=public
-        )
+        model = session.client.models.create(model_id, base_model=base_model, **read_model_fields(options))
     except Conflict:
         model = session.client.models.get(model_id)
         if model.state != "UPLOADING":
             raise
         print_note(f"{model.name} waits for its files; uploading them again")
-    try:
-        with upload_progress(files, is_quiet=quiet) as on_sent:
-            warnings = session.client.models.upload(model.name, files, on_sent)
-    except SdkError:
-        print_note(f"{model.name} stays UPLOADING: correct the files and repeat, or hearth delete model {model_id}")
-        raise
-    for warning in warnings:
-        print_note(f"Warning: {warning}")
-    _show(session, session.client.models.get(model.name))
+    _send(session, model.name, files, enable_resumable_upload, quiet)
+
+
+def upload(
+    session: Session, model: ModelName, path: Folder, enable_resumable_upload: Resumable = True, quiet: Quiet = False
+) -> None:
+    """Send the files of a model that waits for them, and have them checked."""
+    waiting = session.client.models.get(model)
+    config = ADDON_CONFIG if waiting.peft_details else MODEL_CONFIG
+    _send(session, waiting.name, files_of(path, config), enable_resumable_upload, quiet)
 
 
 def get(session: Session, model: ModelName) -> None:
     """Show one model."""
-    _show(session, session.client.models.get(model))
+    show_model(session, session.client.models.get(model))
 
 
 def list_all(session: Session, only: Filter = "", order_by: OrderBy = "") -> None:
     """Show the models of an account; `-a fireworks` shows the library's."""
-    models = list(session.client.models.list(filter=only, order_by=order_by))
-    if session.is_json:
-        return print_json(models)
-    rows = [
-        [
-            _id(model.name),
-            model.state,
-            str(model.context_length or ""),
-            _precision(model),
-            readable_time(model.create_time),
-        ]
-        for model in models
-    ]
-    return print_table(["ID", "STATE", "CONTEXT", "PRECISION", "CREATED"], rows)
+    show_models(session, list(session.client.models.list(filter=only, order_by=order_by)))
+
+
+@with_model_options
+def update(session: Session, model: ModelName, **options: object) -> None:
+    """Change what is said of a model. Another chat template or context length replaces its replicas one by one."""
+    fields = read_model_fields(options)
+    if not fields:
+        raise typer.BadParameter("say what to change, for example --display-name Mine")
+    show_model(session, session.client.models.update(model, **fields))
 
 
 def delete(session: Session, model: ModelName) -> None:
@@ -101,6 +105,50 @@ def delete(session: Session, model: ModelName) -> None:
     if session.is_json:
         return print_json({})
     return print_line(f"Deleted {model}")
+
+
+def download(
+    session: Session,
+    model: ModelName,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="Where to; made if it is not there.")],
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Bring the files of a model here. What an earlier attempt left is not fetched again."""
+    urls = session.client.models.download_urls(model)
+    if strange := [name for name in urls if Path(name).name != name or name.startswith(".")]:
+        raise SdkError(f"the server calls a file {strange[0]!r}, which is no name in {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with download_progress(is_quiet=quiet) as on_received:
+        for name, url in urls.items():
+            session.client.models.download(url, folder / name, partial(on_received, name))
+    if session.is_json:
+        return print_json({"files": [str(folder / name) for name in urls]})
+    return print_line(f"{len(urls)} files in {folder}")
+
+
+def prepare(
+    session: Session,
+    model: ModelName,
+    precision: Annotated[str, typer.Option(metavar="P", help="One of the model's precisions.")],
+) -> None:
+    """Have a model made ready for a precision. What this box serves needs no preparation; others are refused."""
+    session.client.models.prepare(model, precision.upper())
+    if session.is_json:
+        return print_json({})
+    return print_line(f"{model} is ready for {precision.upper()}")
+
+
+def validate(
+    session: Session,
+    model: ModelName,
+    config_only: Annotated[
+        bool, typer.Option("--config-only", help="Only look at config.json, and leave the model as it is.")
+    ] = False,
+) -> None:
+    """Have the files of a model checked, which makes it ready."""
+    for warning in session.client.models.validate(model, config_only=config_only):
+        print_note(f"Warning: {warning}")
+    show_model(session, session.client.models.get(model))
 
 
 def files_of(folder: Path, config: str = MODEL_CONFIG) -> list[Path]:
@@ -118,45 +166,17 @@ def files_of(folder: Path, config: str = MODEL_CONFIG) -> list[Path]:
     return files
 
 
-def _show(session: Session, model: Model) -> None:
-    if session.is_json:
-        return print_json(model)
-    details, addon = model.base_model_details, model.peft_details
-    return print_record(
-        [
-            ("Name", model.name),
-            ("Display name", model.display_name),
-            ("Description", model.description),
-            ("State", model.state),
-            ("Status", model.status.message),
-            ("Kind", model.kind),
-            ("Type", details.model_type if details else ""),
-            ("Parameters", f"{int(details.parameter_count):,}" if details else ""),
-            ("Precision", _precision(model)),
-            ("Context length", str(model.context_length or "")),
-            ("Base model", addon.base_model if addon else ""),
-            ("Rank", str(addon.r or "") if addon else ""),
-            ("Layers", ", ".join(addon.target_modules) if addon else ""),
-            ("Serverless", "yes" if model.supports_serverless else ""),
-            ("Public", "yes" if model.public else "no"),
-            ("Created", readable_time(model.create_time)),
-            ("Updated", readable_time(model.update_time)),
-            *(("Deployed", _place(ref)) for ref in model.deployed_model_refs),
-        ]
-    )
-
-
-def _place(ref: DeployedModelRef) -> str:
-    marks = [ref.state, *(["default"] if ref.default else []), *(["public"] if ref.public else [])]
-    return f"{ref.name} on {ref.deployment} ({', '.join(marks)})"
-
-
-def _id(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
-def _precision(model: Model) -> str:
-    return model.base_model_details.default_precision if model.base_model_details else ""
+def _send(session: Session, name: str, files: list[Path], is_resumable: bool, is_quiet: bool) -> None:
+    try:
+        with upload_progress(files, is_quiet=is_quiet) as on_sent:
+            warnings = session.client.models.upload(name, files, on_sent, is_resumable=is_resumable)
+    except SdkError:
+        model_id = name.rpartition("/")[2]
+        print_note(f"{name} stays UPLOADING: correct the files and repeat, or hearth delete model {model_id}")
+        raise
+    for warning in warnings:
+        print_note(f"Warning: {warning}")
+    show_model(session, session.client.models.get(name))
 
 
 COMMANDS = [
@@ -169,9 +189,22 @@ COMMANDS = [
             "hearth create model my-addon ./checkpoint/ --base-model my-model",
         ),
     ),
+    Command("upload", "model", upload, ("hearth upload model my-model ./checkpoint/",)),
     Command(
         "get", "model", get, ("hearth get model my-model", "hearth get model accounts/fireworks/models/ember-chat")
     ),
     Command("list", "model", list_all, ("hearth list models", "hearth list models -a fireworks")),
+    Command(
+        "update",
+        "model",
+        update,
+        (
+            'hearth update model my-model --display-name "My model" --public',
+            "hearth update model my-model --chat-template ./chat_template.jinja",
+        ),
+    ),
     Command("delete", "model", delete, ("hearth delete model my-model",)),
+    Command("download", "model", download, ("hearth download model my-model ./checkpoint/",)),
+    Command("prepare", "model", prepare, ("hearth prepare-model my-model --precision FP16",), also=("prepare-model",)),
+    Command("validate", "model", validate, ("hearth validate model my-model",)),
 ]

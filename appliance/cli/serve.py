@@ -1,11 +1,11 @@
 """`hearth serve`: run the daemon in this process."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from appliance.cli.commands import refusals_reported
 from appliance.config import load_config
 
 
@@ -23,15 +23,13 @@ def serve(
 ) -> None:
     """Run the daemon.
 
-    SIGTERM or Ctrl-C ends it, after the running requests. Every setting can also come from the environment:
-    HEARTH_PORT, HEARTH_DATA_DIR, …
+    SIGTERM or Ctrl-C ends it, after the running requests; SIGHUP reads the configuration again. Every setting can also
+    come from the environment: HEARTH_PORT, HEARTH_DATA_DIR, …
     """
     # Imported here: the other commands should start at once, without the daemon's parts.
     from appliance.daemon import run
 
-    with refusals_reported():
-        settings = load_config(config, {"data_dir": data_dir, "host": host, "port": port})
-        raise typer.Exit(run(settings))
+    raise typer.Exit(run(partial(load_config, config, {"data_dir": data_dir, "host": host, "port": port})))
 
 
 EXAMPLES = ("hearth serve", "hearth serve --data-dir /srv/hearth --port 9000")

@@ -2,19 +2,20 @@
 
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from appliance.cli.commands import Command, Session
 from appliance.cli.fleet import device_line, short
 from appliance.cli.output import UNLIMITED_COLUMNS, print_json, printable
 from appliance.cli.units import readable_bytes
 from appliance.sdk.fleet import Device, Fleet, FleetDeployment
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
 
 HEADINGS = ["DEPLOYMENT", "STATE", "READY", "LOAD", "REQ/S", "TOK/S", "RUNNING", "WAITING", "CACHE HITS"]
 
@@ -27,6 +28,9 @@ def top(
     ] = False,
 ) -> None:
     """Watch load, tokens per second, queues and cache hits."""
+    from rich.console import Console
+    from rich.live import Live
+
     if session.is_json:
         return print_json(session.client.node.fleet())
     is_live = sys.stdout.isatty() and not once
@@ -42,20 +46,28 @@ def top(
             return None
 
 
-def screen(fleet: Fleet) -> Group:
+def screen(fleet: Fleet) -> "Group":
+    from rich.console import Group
+    from rich.text import Text
+
     devices = [*fleet.devices, *([fleet.host] if fleet.host is not None else [])]
     lines = [line for device in devices for line in _device_lines(device)]
     return Group(*lines, Text(""), _table(fleet.deployments))
 
 
-def _device_lines(device: Device) -> list[Text]:
+def _device_lines(device: Device) -> "list[Text]":
+    from rich.text import Text
+
     holders = sorted(device.holders, key=lambda holder: -holder.memory_bytes)
     held = ", ".join(f"{short(holder.owner)} {readable_bytes(holder.memory_bytes)}" for holder in holders)
     lines = [Text(printable(device_line(device)), style="bold")]
     return [*lines, Text(printable(f"  {held}"))] if held else lines
 
 
-def _table(deployments: list[FleetDeployment]) -> Table:
+def _table(deployments: list[FleetDeployment]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in HEADINGS:
         is_text = heading in ("DEPLOYMENT", "STATE")

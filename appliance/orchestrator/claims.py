@@ -15,10 +15,17 @@ class Claim:
     """Made by `Supervisor.claim`. Whoever asked for it releases it, granted or not."""
 
     def __init__(
-        self, owner: str, priority: Priority, demand: Demand, may_evict: bool, release: Callable[["Claim"], None]
+        self,
+        owner: str,
+        account_id: str,
+        priority: Priority,
+        demand: Demand,
+        may_evict: bool,
+        release: Callable[["Claim"], None],
     ) -> None:
         self.owner = owner
         """Its name in the ledger."""
+        self.account_id = account_id
         self.priority = priority
         self.demand = demand
         self.may_evict = may_evict
@@ -74,9 +81,11 @@ class Claims:
         self._notify = notify
         self._by_owner: dict[str, Claim] = {}
 
-    def add(self, owner: str, priority: Priority, demand: Demand, may_evict: bool, now: float) -> Claim:
+    def add(
+        self, owner: str, account_id: str, priority: Priority, demand: Demand, may_evict: bool, now: float
+    ) -> Claim:
         assert owner not in self._by_owner, f"{owner} has a claim already"
-        claim = self._by_owner[owner] = Claim(owner, priority, demand, may_evict, self._release)
+        claim = self._by_owner[owner] = Claim(owner, account_id, priority, demand, may_evict, self._release)
         claim.waiting_since = now
         self._notify()
         return claim

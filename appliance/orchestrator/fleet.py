@@ -55,6 +55,8 @@ class ReplicaFact(Fact, frozen=True):
     is_falling_asleep: bool = False
     """It was to sleep that a leaving one was asked."""
     has_given_up: bool = False
+    is_displaced: bool = False
+    """A device that it is on is held for another account by now."""
     num_in_flight: int = 0
     ready_at: float | None = None
     """When it last became READY."""

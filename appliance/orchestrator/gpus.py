@@ -154,6 +154,17 @@ def discover_inventory(settings: FleetSettings) -> Inventory:
     return _discover_gpus() or HostInventory([_describe_cpu(settings.cpu_memory_fraction)])
 
 
+def driver_version() -> str:
+    """Of the NVIDIA driver; empty where there is none. Blocking, and a sick driver never answers."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return ""
+
+
 def host_memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 

@@ -33,7 +33,7 @@ class ReplicaCounts(NamedTuple):
     failed: int
     """Gave up; they stay down until the deployment changes."""
     outdated: int = 0
-    """Of those that run: serve an older revision of the deployment."""
+    """Of those that run: serve an older revision of the deployment, or are on devices held for others."""
     asleep: int = 0
 
 
@@ -67,6 +67,8 @@ class Group:
         """As the last look showed it."""
         self.replicas: dict[int, Replica] = {}
         """By index. One that stops stays until it is gone, one that gave up until the deployment changes."""
+        self.closed_device_ids: frozenset[str] = frozenset()
+        """Held for other accounts by now."""
         self.crashes: dict[int, CrashRecord] = {}
         """By index; they outlive a replica that is replaced because its device is not well."""
         self.footprint: Footprint | None = None
@@ -94,7 +96,7 @@ class Group:
 
     @property
     def needs_room(self) -> bool:
-        """Whether a replica is to be started or woken, or one to be replaced by one of a newer revision."""
+        """Whether a replica is to be started or woken, or one to be replaced: by a newer revision, or elsewhere."""
         running = [replica for replica in self.staying if not replica.is_asleep]
         return len(running) < self.desired or any(self._is_outdated(replica) for replica in running)
 
@@ -173,7 +175,8 @@ class Group:
         return [view_replica(replica) for _, replica in sorted(self.replicas.items())]
 
     def _is_outdated(self, replica: Replica) -> bool:
-        return replica.plan.revision != self.deployment.revision and not replica.has_given_up
+        is_displaced = not self.closed_device_ids.isdisjoint(replica.plan.device_ids)
+        return (replica.plan.revision != self.deployment.revision or is_displaced) and not replica.has_given_up
 
     def _cold_start(self, now: float) -> ColdStart | None:
         """Of the replica that is furthest."""

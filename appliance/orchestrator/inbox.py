@@ -80,4 +80,6 @@ def _merge(parts: list[Delta]) -> Delta:
         prompt=parts[0].prompt,
         echo_token_ids=parts[0].echo_token_ids,
         performance=parts[-1].performance,
+        num_prompt_tokens=parts[0].num_prompt_tokens,
+        num_cached_tokens=parts[0].num_cached_tokens,
     )

@@ -30,7 +30,7 @@ from appliance.orchestrator.fleet import (
 )
 from appliance.orchestrator.placement import Placement
 from appliance.orchestrator.resting import HostRoom
-from appliance.orchestrator.rolling import SETTLED, Upkeep, look_after
+from appliance.orchestrator.rolling import DISPLACED, SETTLED, Upkeep, look_after, outdated_reason
 from appliance.orchestrator.room import Room, Way
 from appliance.orchestrator.tenants import Tenant, label, num_dispensable
 
@@ -74,6 +74,7 @@ class _Planner:
             for replica, reason in upkeep.ending:
                 self._stop(deployment, replica, drain_s, reason)
             if deployment.blocked_reason:
+                self._stop_displaced(deployment, upkeep)
                 if upkeep.num_missing:
                     self._waiting[deployment.name] = Explanation(deployment.blocked_reason, 0, 0, {})
                 continue
@@ -97,6 +98,13 @@ class _Planner:
         self._going.append(Stop(deployment.name, replica.index, drain_s, reason))
         self._host.note_stopped(replica)
         self._room.note_leaving(label(deployment, replica))
+
+    def _stop_displaced(self, deployment: DeploymentFact, upkeep: Upkeep) -> None:
+        """There is nowhere else for it: nobody takes their place."""
+        ending = [replica for replica, _ in upkeep.ending]
+        for replica in deployment.replicas:
+            if replica.is_displaced and not replica.is_leaving and replica not in ending:
+                self._stop(deployment, replica, None, DISPLACED)
 
     def _rest(self, deployment: DeploymentFact, replica: ReplicaFact, reason: str) -> bool:
         """Put it to sleep or stop it; False: it stays until there is host memory for its sleep."""
@@ -151,7 +159,7 @@ class _Planner:
         deployment, outdated = claimant.deployment, claimant.in_exchange
         if outdated is not None and deployment is not None:
             if not self._room.is_going(label(deployment, outdated)):  # it may have made room for another already
-                self._stop(deployment, outdated, None, f"replaced by revision {deployment.revision}")
+                self._stop(deployment, outdated, None, outdated_reason(deployment, outdated))
         elif not claimant.is_surge:
             way = self._make_room(claimant)
         self._waiting[claimant.name] = explain(

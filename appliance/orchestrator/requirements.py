@@ -97,9 +97,9 @@ class Requirements:
         name = parse_name(model_name, "models", "model")
         async with self._database.reader() as db:
             model = await models.get(db, name.account_id, name.resource_id)
-        if model is None or model.info is None or model.state is not ModelState.READY:
+        if model is None or model.served_info is None or model.state is not ModelState.READY:
             return None
-        return Served(self._models_dir / model.directory, model.info)
+        return Served(self._models_dir / model.directory, model.served_info)
 
     def _requirement(self, deployment: Deployment, served: Served, draft: Served | None) -> Requirement:
         draft_info = None if draft is None else draft.info

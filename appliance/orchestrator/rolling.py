@@ -1,7 +1,8 @@
 """What one deployment lacks and what it has too much of, whether there is room or not. Pure.
 
-A change of revision replaces its replicas one by one: a new one beside the old ones where memory is free, else one old
-one goes first. A new one that gives up ends that: the old ones keep serving.
+A change of revision replaces its replicas one by one, and so does a reservation of their devices for others: a new one
+beside the old ones where memory is free, else one old one goes first. A new one that gives up ends that: the old ones
+keep serving.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from appliance.orchestrator.fleet import DeploymentFact, ReplicaFact
 
 _PROGRESS = {ReplicaState.STARTING: 1, ReplicaState.LOADING: 2, ReplicaState.READY: 3}
 """How far on its way; others have crashed, or are about to be told."""
+DISPLACED = "its devices are reserved for another account"
 
 
 class Upkeep(NamedTuple):
@@ -41,8 +43,8 @@ def look_after(deployment: DeploymentFact) -> Upkeep:
     staying = [replica for replica in deployment.replicas if not replica.is_leaving]
     if deployment.desired == 0:
         return _send_to_rest(deployment, staying)
-    outdated = [replica for replica in staying if replica.revision != deployment.revision]
-    present = [replica for replica in staying if replica.revision == deployment.revision]
+    outdated = [replica for replica in staying if _is_outdated(deployment, replica)]
+    present = [replica for replica in staying if not _is_outdated(deployment, replica)]
     sleeping = [replica for replica in present if replica.state is ReplicaState.ASLEEP]
     awake = [replica for replica in present if replica.state is not ReplicaState.ASLEEP]
 
@@ -53,7 +55,7 @@ def look_after(deployment: DeploymentFact) -> Upkeep:
     num_ready = sum(replica.state is ReplicaState.READY for replica in awake)
     replaced = _least_missed(serving, len(serving) - max(0, deployment.desired - num_ready))
     kept = [replica for replica in serving if replica not in replaced]
-    ending += [(replica, _outdated_reason(deployment)) for replica in outdated if replica not in kept]
+    ending += [(replica, outdated_reason(deployment, replica)) for replica in outdated if replica not in kept]
     if kept:
         ending += [(replica, "not needed while replicas are replaced") for replica in sleeping]
         return _roll(deployment, awake, kept, ending)
@@ -67,7 +69,7 @@ def look_after(deployment: DeploymentFact) -> Upkeep:
 def _is_settled(deployment: DeploymentFact) -> bool:
     """The common case, told quickly: as many as desired, all of this revision and awake, none going."""
     return len(deployment.replicas) == deployment.desired and all(
-        replica.revision == deployment.revision and not replica.is_leaving and replica.state is not ReplicaState.ASLEEP
+        not _is_outdated(deployment, replica) and not replica.is_leaving and replica.state is not ReplicaState.ASLEEP
         for replica in deployment.replicas
     )
 
@@ -76,7 +78,7 @@ def _send_to_rest(deployment: DeploymentFact, staying: list[ReplicaFact]) -> Upk
     """Nothing is desired: one may sleep, so that the next request is answered soon."""
     if deployment.is_leaving:
         return Upkeep(tuple((replica, "its deployment is being deleted") for replica in staying))
-    fit = [r for r in staying if r.revision == deployment.revision and not r.has_given_up]
+    fit = [r for r in staying if not _is_outdated(deployment, r) and not r.has_given_up]
     sleeping = [replica for replica in fit if replica.state is ReplicaState.ASLEEP]
     ready = [replica for replica in fit if replica.state is ReplicaState.READY]
     if sleeping or _num_falling_asleep(deployment):
@@ -119,10 +121,17 @@ def _least_missed(replicas: Sequence[ReplicaFact], count: int) -> list[ReplicaFa
 def _num_falling_asleep(deployment: DeploymentFact) -> int:
     """Soon asleep, then soon awake: quicker than starting others. One that is busy may take its time."""
     return sum(
-        replica.is_falling_asleep and replica.revision == deployment.revision and not replica.num_in_flight
+        replica.is_falling_asleep and not _is_outdated(deployment, replica) and not replica.num_in_flight
         for replica in deployment.replicas
     )
 
 
-def _outdated_reason(deployment: DeploymentFact) -> str:
+def _is_outdated(deployment: DeploymentFact, replica: ReplicaFact) -> bool:
+    """A replica of this revision elsewhere is to take its place."""
+    return replica.revision != deployment.revision or replica.is_displaced
+
+
+def outdated_reason(deployment: DeploymentFact, replica: ReplicaFact) -> str:
+    if replica.revision == deployment.revision:
+        return DISPLACED
     return f"replaced by revision {deployment.revision}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from appliance.config import FleetSettings
-from appliance.domain import Deployment, DeploymentState
+from appliance.domain import Deployment, DeploymentState, Reservation
 from appliance.orchestrator.actions import Actions
 from appliance.orchestrator.claims import Claim, Claims
 from appliance.orchestrator.fleet import Demand, Explanation, Fleet, FleetPlan, Priority
@@ -32,12 +32,13 @@ from appliance.orchestrator.planning import plan_fleet
 from appliance.orchestrator.quiet import Quiet
 from appliance.orchestrator.replica import Surroundings
 from appliance.orchestrator.requirements import Blocked, Requirement, Requirements
+from appliance.orchestrator.reserving import Holders, closed_to, holders_of
 from appliance.orchestrator.roster import Roster
 from appliance.orchestrator.spares import Spares
 from appliance.orchestrator.views import DeviceView, HostView, view_device, view_host
 from appliance.orchestrator.views import ReplicaView as ReplicaView  # what displays ask for
 from appliance.orchestrator.weight_cache import WeightCache, recently_used
-from appliance.store import deployments
+from appliance.store import deployments, reservations
 from appliance.store.database import Database
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,8 @@ class Supervisor:
         )
         self._num_waiting: Counter[tuple[str, str]] = Counter()
         self._num_commits_seen = -1
+        self._reservations: list[Reservation] = []
+        self._holders: Holders = {}
         self._seen: Fleet | None = None
         """As the last look found it, before anything was done about it."""
         self._is_somebody_waiting = False
@@ -176,9 +179,9 @@ class Supervisor:
 
     # ---- for leases and jobs
 
-    def claim(self, owner: str, priority: Priority, demand: Demand, may_evict: bool) -> Claim:
+    def claim(self, owner: str, account_id: str, priority: Priority, demand: Demand, may_evict: bool) -> Claim:
         """Ask for memory under a name that nobody else has in the ledger; the caller releases it in any case."""
-        return self._claims.add(owner, priority, demand, may_evict, self._clock())
+        return self._claims.add(owner, account_id, priority, demand, may_evict, self._clock())
 
     # ---- for the router
 
@@ -246,14 +249,18 @@ class Supervisor:
             await self._measurements.learn(*self._roster.unlearned.pop())
 
     async def _read_rows(self) -> None:
-        """Only after a commit: nobody else writes to the store."""
+        """Only after a commit: nobody else writes to the store. What time alone changes is looked at each time."""
         num_commits = self._database.num_commits
         if num_commits != self._num_commits_seen:
             async with self._database.reader() as db:
                 active = await deployments.list_active(db)
+                self._reservations = await reservations.list_all(db)
             self._roster.see(active)
             self._requirements.forget_others({deployment.name for deployment in active})
             self._num_commits_seen = num_commits
+        self._holders = holders_of(self._reservations, self._clock())
+        for group in self._roster:
+            group.closed_device_ids = closed_to(group.deployment.account_id, self._holders)
 
     async def _watch_memory(self, now: float) -> None:
         needs_room = any(group.needs_room for group in self._roster)
@@ -289,6 +296,7 @@ class Supervisor:
             self._claims.all(),
             self._actions.yielding_bytes(),
             self.weight_cache.held_bytes,
+            self._holders,
         )
 
     def _take_note(self, plan: FleetPlan) -> None:

@@ -14,9 +14,9 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from appliance.config import Config
 from appliance.domain import Deployment
 from appliance.errors import Code, HearthError
+from appliance.live_config import LiveConfig
 from appliance.orchestrator.router import NotWanted
 from appliance.orchestrator.worker_client import WORKER_LOST, WORKER_STOPPED
 from appliance.services.deadlines import until_deadline
@@ -55,12 +55,12 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempts:
-    def __init__(self, config: Config, router: Router, wake: Callable[[Deployment], Awaitable[None]]) -> None:
-        self._settings = config.fleet
-        self._deadline_s = config.limits.request_deadline_s
+    def __init__(self, live: LiveConfig, router: Router, wake: Callable[[Deployment], Awaitable[None]]) -> None:
+        self._live = live
+        self._settings = live.current.fleet
         self._router = router
         self._wake = wake
-        self._poison = Poison(config.fleet)
+        self._poison = Poison(self._settings)
         self._trials: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """By deployment name; there is one only while a suspect has it or waits for it."""
 
@@ -90,7 +90,8 @@ class Attempts:
             async with self._lease(attempt) as client:
                 submit = msgspec.structs.replace(attempt.submit, sent_at=time.monotonic())
                 try:
-                    async with aclosing(until_deadline(client.generate(submit), self._deadline_s)) as outputs:
+                    deadline_s = self._live.current.limits.request_deadline_s
+                    async with aclosing(until_deadline(client.generate(submit), deadline_s)) as outputs:
                         async for deltas in outputs:
                             await alone.aclose()
                             yield deltas

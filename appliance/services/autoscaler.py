@@ -18,6 +18,7 @@ from appliance.errors import HearthError
 from appliance.names import parse_name
 from appliance.orchestrator.scaling import NOTHING_REMEMBERED, Load, ScalingFacts, decide, replica_share
 from appliance.orchestrator.schedules import ScheduledMinimum, scheduled_minimum
+from appliance.services import audit
 from appliance.services.clock_watch import ClockWatch
 from appliance.services.deployment_lifecycle import SETTLED_S, due
 from appliance.services.desired_replicas import desire
@@ -160,6 +161,7 @@ class Autoscaler:
             if not reason:
                 return False
             await retire(tx, current, reason, purge_s=self._purge_s, keep=self._settings.scaling_decisions_kept)
+            await audit.record_own_act(tx, "DeleteDeployment", name, reason)
         logger.info("%s is deleted: %s", name, reason)
         self._notify()
         return True

@@ -22,6 +22,7 @@ from appliance.domain import (
 )
 from appliance.errors import Code, HearthError
 from appliance.names import parse_name
+from appliance.services import audit
 from appliance.services.access import can_see_account, not_found, require_account, require_change
 from appliance.services.deployment_models import find_named_model
 from appliance.services.model_field import parse_deployment
@@ -36,7 +37,10 @@ DESCRIPTION_LENGTH_MAX = 1000
 SERVING = (DeploymentState.READY, DeploymentState.UPDATING)
 
 
-class DeployedModelSpec(msgspec.Struct, frozen=True, kw_only=True):
+WIRE_NAMES = {"display_name": "displayName", "is_default": "default", "is_public": "public"}
+
+
+class DeployedModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename=WIRE_NAMES):
     """What somebody asks of a deployed model; None leaves the choice to us, or as it is."""
 
     model: str | None = None
@@ -84,6 +88,7 @@ class DeployedModels:
                 updated_at=tx.now,
             )
             deployed = await add(tx, deployed)
+            await audit.record(tx, principal, deployed.name, audit.fields_given(spec))
         self._notify()
         return deployed
 
@@ -123,6 +128,7 @@ class DeployedModels:
             )
             check_texts(changed.display_name, changed.description)
             await deployed_models.update(tx, changed)
+            await audit.record(tx, principal, changed.name, audit.fields_given(spec))
             return await make_default(tx, changed) if spec.is_default else changed
 
     async def delete(self, principal: Principal, account_id: str, deployed_model_id: str) -> None:
@@ -130,6 +136,7 @@ class DeployedModels:
         async with self._database.transaction() as tx:
             deployed = await self._get_to_change(tx.connection, principal, account_id, deployed_model_id)
             await require_no_default(tx.connection, [deployed], deployed.name)
+            await audit.record(tx, principal, deployed.name)
             await retire_deployed(tx, deployed)
             if not await _is_addon(tx, deployed):
                 await deployed_models.delete(tx, account_id, deployed_model_id)

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from appliance.config import IdentitySettings
 from appliance.domain import Deployment, Model, Principal
 from appliance.errors import Code, HearthError
@@ -29,6 +31,17 @@ async def find_named_model(
         if model is not None:
             return model
     raise not_found(f"{param}: {text!r}", param)
+
+
+async def with_default_draft(
+    db: Connection, principal: Principal, spec: DeploymentSpec, settings: IdentitySettings
+) -> DeploymentSpec:
+    """Who guesses ahead where the deployment says nothing of it: what the model's owner chose for it."""
+    base = await find_named_model(db, principal, spec.base_model, BASE_MODEL, settings)
+    is_said = spec.draft_model is not None or spec.ngram_speculation_length is not None
+    if is_said or base.default_draft_model is None:
+        return spec
+    return replace(spec, draft_model=base.default_draft_model, draft_token_count=base.default_draft_token_count)
 
 
 async def models_of_new(

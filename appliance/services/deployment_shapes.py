@@ -1,6 +1,6 @@
 """Shapes: the presets of this box under the names that clients know them by, and what each would give a model here.
 
-One box has the same few shapes for every model; they belong to the library account and cannot be changed. Pure.
+One box has the same few presets for every model; they belong to the library account and cannot be changed. Pure.
 """
 
 from collections.abc import Sequence
@@ -45,21 +45,25 @@ def version_name(shape: Shape, library_account_id: str) -> str:
 
 
 def resolve_shape(asked: str, library_account_id: str) -> Shape:
+    """Raises `invalid` for what `find_preset` does not find."""
+    shape = find_preset(asked, library_account_id)
+    if shape is None:
+        known = ", ".join([*(shape.id for shape in SHAPES), *ALIASES])
+        raise HearthError(Code.INVALID, f"{PARAM}: {asked[:100]!r} is no shape of this box; there is {known}", PARAM)
+    return shape
+
+
+def find_preset(asked: str, library_account_id: str) -> Shape | None:
     """From a preset's name in any case, `default`, or the full name of a shape or of its version."""
     match asked.split("/"):
         case ["accounts", account_id, found, shape_id] if (account_id, found) == (library_account_id, COLLECTION):
-            shape = find_shape(shape_id)
+            return find_shape(shape_id)
         case ["accounts", account_id, found, shape_id, "versions", version_id] if (account_id, found, version_id) == (
             library_account_id,
             COLLECTION,
             VERSION_ID,
         ):
-            shape = find_shape(shape_id)
+            return find_shape(shape_id)
         case [word]:
-            shape = find_shape(ALIASES.get(word.lower(), word.lower()))
-        case _:
-            shape = None
-    if shape is None:
-        known = ", ".join([*(shape.id for shape in SHAPES), *ALIASES])
-        raise HearthError(Code.INVALID, f"{PARAM}: {asked[:100]!r} is no shape of this box; there is {known}", PARAM)
-    return shape
+            return find_shape(ALIASES.get(word.lower(), word.lower()))
+    return None

@@ -19,12 +19,12 @@ from appliance.domain import (
     ModelState,
     Precision,
     ScalingSchedule,
+    ShapePreset,
 )
 from appliance.errors import Code, HearthError
 from appliance.names import ResourceName
 from appliance.orchestrator.gpus import Device
-from appliance.services.autoscaling_spec import Violation, policy_violations
-from appliance.services.deployment_shapes import resolve_shape, version_name
+from appliance.services.autoscaling_spec import POLICY, Violation, policy_violations
 
 DISPLAY_NAME_LENGTH_MAX = 63
 DESCRIPTION_LENGTH_MAX = 1000
@@ -33,6 +33,35 @@ DRAFT_TOKEN_COUNT_MAX = 16
 NGRAM_LENGTH_MIN, NGRAM_LENGTH_MAX = 2, 16
 AUTO_DELETE_S = 7 * 86400.0
 POLICY_FIELDS = AutoscalingPolicy.__struct_fields__
+SPEC_FIELDS = {
+    "baseModel": "base_model",
+    "displayName": "display_name",
+    "description": "description",
+    "annotations": "annotations",
+    "minReplicaCount": "min_replica_count",
+    "maxReplicaCount": "max_replica_count",
+    "acceleratorType": "accelerator_type",
+    "acceleratorCount": "accelerator_count",
+    "precision": "precision",
+    "maxContextLength": "max_context_length",
+    "draftModel": "draft_model",
+    "draftTokenCount": "draft_token_count",
+    "ngramSpeculationLength": "ngram_speculation_length",
+    "deploymentShape": "shape",
+    "kvCacheFraction": "kv_cache_fraction",
+    "enableAddons": "enable_addons",
+    "enableSessionAffinity": "enable_session_affinity",
+    "pinned": "is_pinned",
+    "neverEvicts": "may_evict",
+    "unusedAutoDeleteDuration": "auto_delete_s",
+    "expireTime": "expires_at",
+    f"{POLICY}.scaleUpWindow": "scale_up_window_s",
+    f"{POLICY}.scaleDownWindow": "scale_down_window_s",
+    f"{POLICY}.scaleToZeroWindow": "scale_to_zero_window_s",
+    f"{POLICY}.loadTargets": "load_targets",
+    f"{POLICY}.scalingSchedules": "scaling_schedules",
+}
+"""From the wire's path of whatever can be changed to the spec's field."""
 
 
 class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +91,9 @@ class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True):
     """0: never."""
     expires_at: float | None = None
     shape: str | None = None
-    """A preset's name, or the full name of a shape or of its version."""
+    """As somebody wrote it, until `shaping.py` made the full name of a version of it."""
+    shape_preset: ShapePreset | None = None
+    """What the shape says."""
     kv_cache_fraction: float | None = None
     enable_addons: bool = False
     enable_session_affinity: bool = True
@@ -92,6 +123,11 @@ def spec_of(deployment: Deployment) -> DeploymentSpec:
 
 def revised_spec(deployment: Deployment, asked: DeploymentSpec, fields: Collection[str]) -> DeploymentSpec:
     return msgspec.structs.replace(spec_of(deployment), **{name: getattr(asked, name) for name in fields})
+
+
+def changed_fields(before: DeploymentSpec, after: DeploymentSpec) -> list[str]:
+    """On the wire's paths."""
+    return [path for path, field in SPEC_FIELDS.items() if getattr(before, field) != getattr(after, field)]
 
 
 def check_spec(spec: DeploymentSpec, devices: Sequence[Device], settings: FleetSettings) -> None:
@@ -179,10 +215,11 @@ def check_model(spec: DeploymentSpec, model: Model) -> None:
     if model.base_model is not None:
         message = f"{model.name} is an addon of {model.base_model}: deploy that, and the addon on its deployment"
         raise refusal(Violation("baseModel", message))
-    if model.state is not ModelState.READY or model.info is None:
+    if model.state is not ModelState.READY or model.served_info is None:
         raise HearthError(Code.FAILED_PRECONDITION, f"baseModel: {model.name} is {model.state}", "baseModel")
-    if spec.max_context_length is not None and spec.max_context_length > model.info.max_context_length:
-        raise refusal(Violation("maxContextLength", f"{model.name} reaches {model.info.max_context_length} tokens"))
+    reach = model.served_info.max_context_length
+    if spec.max_context_length is not None and spec.max_context_length > reach:
+        raise refusal(Violation("maxContextLength", f"{model.name} reaches {reach} tokens"))
 
 
 def check_draft_model(spec: DeploymentSpec, model: Model, draft: Model) -> None:
@@ -191,8 +228,8 @@ def check_draft_model(spec: DeploymentSpec, model: Model, draft: Model) -> None:
         raise refusal(Violation("draftModel", f"{draft.name} is an addon; a draft model is a base model"))
     if draft.state is not ModelState.READY or draft.info is None:
         raise HearthError(Code.FAILED_PRECONDITION, f"draftModel: {draft.name} is {draft.state}", "draftModel")
-    assert model.info is not None, "checked before"
-    context_length = spec.max_context_length or model.info.max_context_length
+    assert model.served_info is not None, "checked before"
+    context_length = spec.max_context_length or model.served_info.max_context_length
     if draft.info.max_context_length < context_length:
         rule = (
             f"{draft.name} reaches {draft.info.max_context_length} tokens, the deployment"
@@ -208,7 +245,6 @@ def new_deployment(
     draft: Model | None = None,
     *,
     created_by: str,
-    library_account_id: str,
     now: float,
 ) -> Deployment:
     return Deployment(
@@ -220,25 +256,20 @@ def new_deployment(
         created_by=created_by,
         created_at=now,
         updated_at=now,
-        **_options(spec, draft, library_account_id),
+        **_options(spec, draft),
     )
 
 
-def revised_deployment(
-    deployment: Deployment, spec: DeploymentSpec, draft: Model | None, library_account_id: str, now: float
-) -> Deployment:
+def revised_deployment(deployment: Deployment, spec: DeploymentSpec, draft: Model | None, now: float) -> Deployment:
     """Its desired replica count and its revision are left as they were."""
-    return msgspec.structs.replace(deployment, **_options(spec, draft, library_account_id), updated_at=now)
+    return msgspec.structs.replace(deployment, **_options(spec, draft), updated_at=now)
 
 
-def _options(spec: DeploymentSpec, draft: Model | None, library_account_id: str) -> dict[str, Any]:
+def _options(spec: DeploymentSpec, draft: Model | None) -> dict[str, Any]:
     """The fields of a row that are asked for."""
-    shape = None if spec.shape is None else resolve_shape(spec.shape, library_account_id)
     return {name: getattr(spec, name) for name in OWN_FIELDS if name != "base_model"} | {
         "max_replica_count": spec.max_replicas,
         "autoscaling": spec.autoscaling,
         "auto_delete_s": AUTO_DELETE_S if spec.auto_delete_s is None else spec.auto_delete_s,
         "draft_model": None if draft is None else draft.name,
-        "shape": None if shape is None else version_name(shape, library_account_id),
-        "shape_preset": None if shape is None else shape.preset,
     }

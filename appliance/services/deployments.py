@@ -16,11 +16,13 @@ from appliance.errors import Code, HearthError
 from appliance.names import ResourceName, generate_id, validate_id
 from appliance.orchestrator.gpus import Device
 from appliance.orchestrator.group import ReplicaCounts
+from appliance.services import audit
 from appliance.services.access import not_found, require_account, require_change
-from appliance.services.deployment_models import models_of_change, models_of_new
+from appliance.services.deployment_models import models_of_change, models_of_new, with_default_draft
 from appliance.services.deployment_sightings import note_sighting
 from appliance.services.deployment_spec import DeploymentSpec as DeploymentSpec  # what `create` and `update` take
 from appliance.services.deployment_spec import (
+    changed_fields,
     check_expiry,
     check_revision,
     check_spec,
@@ -36,9 +38,12 @@ from appliance.services.deployment_state import (
     state_after_change,
 )
 from appliance.services.desired_replicas import desire
+from appliance.services.levels import require_device_time
+from appliance.services.quotas import QuotaMetric, require_room
 from appliance.services.retirement import bring_back, forget, retire
 from appliance.services.serverless import deploy_for_request
 from appliance.services.serving import deploy, require_no_addons_on, require_no_default_on
+from appliance.services.shaping import TAKEN_OVER, take_over_shape
 from appliance.services.targets import LEAVING, find_deployment, find_target
 from appliance.services.targets import Target as Target  # what `resolve` gives
 from appliance.store import deployments, scaling_decisions
@@ -72,16 +77,21 @@ class Deployments:
         *,
         disable_auto_deploy: bool,
         validate_only: bool,
+        skips_shape_check: bool = False,
+        takes_default_draft: bool = True,
     ) -> Deployment:
         """Returns at once; the supervisor brings its replicas up. `validate_only` checks all and changes nothing."""
         require_account(principal, account_id, self._settings)
         deployment_id = generate_id() if deployment_id is None else validate_id(deployment_id, "deploymentId")
         name = ResourceName(account_id, "deployments", deployment_id)
         require_change(principal, account_id, str(name), self._settings)
+        spec = await self._shaped(principal, spec, skips_shape_check)
         check_spec(spec, self._box.devices, self._fleet)
         async with self._database.transaction() as tx:
             check_expiry(spec.expires_at, tx.now)
             _require_free(await deployments.get(tx.connection, account_id, deployment_id))
+            if takes_default_draft:
+                spec = await with_default_draft(tx.connection, principal, spec, self._settings)
             named = await models_of_new(tx.connection, principal, spec, self._settings)
             deployment = new_deployment(
                 name,
@@ -89,12 +99,15 @@ class Deployments:
                 named.base,
                 named.draft,
                 created_by=principal.user_id,
-                library_account_id=self._settings.library_account_id,
                 now=tx.now,
             )
+            await require_room(tx, account_id, QuotaMetric.REPLICAS, deployment.max_replica_count)
+            if deployment.desired_replica_count:
+                await require_device_time(tx, account_id)
             if validate_only:
                 return deployment
             await deployments.insert(tx, deployment)
+            await audit.record(tx, principal, deployment.name, changed_fields(DeploymentSpec(base_model=""), spec))
             if not disable_auto_deploy:
                 await deploy(tx, deployment)
         self._box.notify()
@@ -130,9 +143,14 @@ class Deployments:
         fields: Collection[str],
         *,
         validate_only: bool = False,
+        skips_shape_check: bool = False,
     ) -> Deployment:
         """Take `fields` of `asked` over; replicas that cannot serve it so are replaced one by one."""
         deployment = await self._get_to_change(principal, account_id, deployment_id)
+        if "shape" in fields and asked.shape != deployment.shape:
+            shaped = await self._shaped(principal, replace(asked, base_model=deployment.base_model), skips_shape_check)
+            asked = replace(shaped, base_model=asked.base_model)
+            fields = {*fields, "shape_preset", *(TAKEN_OVER if asked.shape else ())}
         async with self._database.transaction() as tx:
             current = await _get_serving(tx, deployment)
             spec = revised_spec(current, asked, fields)
@@ -142,16 +160,19 @@ class Deployments:
             if not spec.enable_addons:
                 await require_no_addons_on(tx.connection, current)
             named = await models_of_change(tx.connection, principal, current, spec, self._settings)
-            changed = revised_deployment(current, spec, named.draft, self._settings.library_account_id, tx.now)
+            changed = revised_deployment(current, spec, named.draft, tx.now)
             is_new_revision = needs_new_workers(current, changed)
             changed = replace(
                 changed,
                 revision=current.revision + is_new_revision,
                 state=state_after_change(changed, is_new_revision),
             )
+            num_more = changed.max_replica_count - current.max_replica_count
+            await require_room(tx, account_id, QuotaMetric.REPLICAS, num_more)
             if validate_only:
                 return changed
             await deployments.update(tx, changed)
+            await audit.record(tx, principal, changed.name, changed_fields(spec_of(current), spec))
             count = replica_count_after_change(changed)
             reason = f"between {changed.min_replica_count} and {changed.max_replica_count} replicas are asked for"
             changed = await self._desire(tx, changed, count, reason)
@@ -170,9 +191,12 @@ class Deployments:
                     f" the deployment's maxReplicaCount {current.max_replica_count}",
                     "replicaCount",
                 )
+            if replica_count > current.desired_replica_count:
+                await require_device_time(tx, account_id)
             # Also when the count is what it was: somebody touched it, so it is in use.
             current = replace(current, updated_at=tx.now)
             await deployments.update(tx, current)
+            await audit.record(tx, principal, current.name, ["replicaCount"])
             changed = await self._desire(tx, current, replica_count, "asked for by :scale")
         self._box.notify()
         return changed
@@ -196,6 +220,7 @@ class Deployments:
             current = await deployments.get(tx.connection, account_id, deployment_id)
             if current is None or (current.state is DeploymentState.DELETED and not hard):
                 raise not_found(deployment.name)
+            await audit.record(tx, principal, current.name, ["hard"] if hard else [])
             if current.state is DeploymentState.DELETED:
                 await forget(tx, current)
                 return
@@ -214,7 +239,9 @@ class Deployments:
                 raise not_found(deployment.name)
             if current.state not in LEAVING:
                 raise HearthError(Code.FAILED_PRECONDITION, f"{current.name} is not deleted: it is {current.state}")
+            await require_room(tx, account_id, QuotaMetric.REPLICAS, current.max_replica_count)
             restored = await bring_back(tx, current, self._fleet.scaling_decisions_kept)
+            await audit.record(tx, principal, restored.name)
         self._box.notify()
         return restored
 
@@ -264,10 +291,15 @@ class Deployments:
             count = max(to_count, current.min_replica_count)
             if count < current.desired_replica_count:
                 await self._desire(tx, current, count, reason)
+                await audit.record_own_act(tx, "EvictDeployment", current.name, reason)
         self._box.notify()
 
     async def _desire(self, tx: Transaction, deployment: Deployment, count: int, reason: str) -> Deployment:
         return await desire(tx, deployment, count, reason, self._fleet.scaling_decisions_kept)
+
+    async def _shaped(self, principal: Principal, spec: DeploymentSpec, skips_check: bool) -> DeploymentSpec:
+        async with self._database.reader() as db:
+            return await take_over_shape(db, principal, spec, self._settings, skips_check=skips_check)
 
     async def _get_to_change(self, principal: Principal, account_id: str, deployment_id: str) -> Deployment:
         """In any state, the deleted ones too."""

@@ -6,18 +6,19 @@ load of a deployment that was woken.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
-from appliance.config import Config
 from appliance.domain import Deployment, Principal
 from appliance.errors import Code, HearthError
+from appliance.live_config import LiveConfig
+from appliance.services.admission import Admission, Headroom
 from appliance.services.attempts import Attempt, Attempts, Router
-from appliance.services.deployments import Deployments
+from appliance.services.deployments import Deployments, Target
 from appliance.services.generation import Generation, to_submits
 from appliance.services.loads import Loads
 from appliance.services.metrics import Metrics
@@ -34,17 +35,26 @@ class Answer(NamedTuple):
     """Deltas of all choices of all prompts until the last has finished; what fails raises before or between."""
     forecast: Callable[[], str]
     """While it waits for a replica that is likely to be ready in time: how far that is, for people. Else empty."""
+    headroom: Sequence[Headroom] = ()
+    """What its rate limits leave, where there are any."""
 
 
 class Inference:
     def __init__(
-        self, config: Config, deployments: Deployments, router: Router, metrics: Metrics, loads: Loads
+        self,
+        live: LiveConfig,
+        deployments: Deployments,
+        admission: Admission,
+        router: Router,
+        metrics: Metrics,
+        loads: Loads,
     ) -> None:
-        self._limits = config.limits
-        self._cold_start_wait_s = config.fleet.cold_start_wait_s
+        self._live = live
+        self._cold_start_wait_s = live.current.fleet.cold_start_wait_s
         self._deployments = deployments
+        self._admission = admission
         self._router = router
-        self._attempts = Attempts(config, router, deployments.wake)
+        self._attempts = Attempts(live, router, deployments.wake)
         self._metrics = metrics
         self._loads = loads
         self._num_in_flight = 0
@@ -53,15 +63,21 @@ class Inference:
         """Find out who answers, and how. What is wrong with the request raises here, everything else in `outputs`."""
         arrived = time.monotonic()
         target = await self._deployments.resolve(principal, generation.model)
-        submits = to_submits(principal, generation, target.model, self._limits, target.adapter)
-        outputs = self._generate(target.deployment, generation, submits, arrived)
-        until = arrived + self._wait_s(generation)
-        return Answer(target.deployment, submits[0], outputs, partial(self._forecast, target.deployment, until))
+        submits = to_submits(principal, generation, target.model, self._live.current.limits, target.adapter)
+        outputs = self._generate(principal, target, generation, submits, arrived)
+        forecast = partial(self._forecast, target.deployment, arrived + self._wait_s(generation))
+        return Answer(target.deployment, submits[0], outputs, forecast, self._admission.headroom(principal, target))
 
     async def _generate(
-        self, deployment: Deployment, generation: Generation, submits: list[Submit], arrived: float
+        self, principal: Principal, target: Target, generation: Generation, submits: list[Submit], arrived: float
     ) -> AsyncGenerator[list[Delta], None]:
-        with self._admitted(), self._loads.request(deployment.name) as load:
+        deployment = target.deployment
+        async with AsyncExitStack() as under_way:
+            under_way.enter_context(self._in_flight())
+            meter = await under_way.enter_async_context(
+                self._admission.admitted(principal, target, generation, submits)
+            )
+            load = under_way.enter_context(self._loads.request(deployment.name))
             if deployment.desired_replica_count == 0:
                 await self._deployments.wake(deployment)
             streams = [self._run(deployment, generation, submit, index) for index, submit in enumerate(submits)]
@@ -73,11 +89,12 @@ class Inference:
                         if is_first:
                             is_first = False
                             self._metrics.count_first_token(deployment.name, time.monotonic() - arrived)
+                        await meter.add(deltas)
                         yield deltas
 
     @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if self._num_in_flight >= self._limits.requests_in_flight_max:
+    def _in_flight(self) -> Iterator[None]:
+        if self._num_in_flight >= self._live.current.limits.requests_in_flight_max:
             raise HearthError(Code.OVERLOADED, "too many requests are in flight", retry_after_s=1.0)
         self._num_in_flight += 1
         self._metrics.in_flight.inc()

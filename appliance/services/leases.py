@@ -19,6 +19,7 @@ from appliance.domain import Lease, Principal, Role
 from appliance.errors import Code, HearthError
 from appliance.names import generate_id
 from appliance.orchestrator.fleet import Demand, Explanation, Priority
+from appliance.services import audit
 from appliance.services.access import not_found
 from appliance.store import leases
 from appliance.store.database import Database
@@ -40,7 +41,7 @@ class Claim(Protocol):
 class Claims(Protocol):
     """What leases need of the supervisor."""
 
-    def claim(self, owner: str, priority: Priority, demand: Demand, may_evict: bool) -> Claim: ...
+    def claim(self, owner: str, account_id: str, priority: Priority, demand: Demand, may_evict: bool) -> Claim: ...
 
 
 class LeaseAsk(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,10 +82,10 @@ class Leases:
     async def restore(self) -> None:
         """Reserve again what is still lent; before anything else is placed, so that there is room."""
         async with self._database.reader() as db:
-            rows = await leases.list_all(db)
+            rows = [lease for lease in await leases.list_all(db) if lease.id not in self._held]
         for lease in rows:
             demand = Demand(lease.num_bytes, None, len(lease.device_ids), tuple(lease.device_ids))
-            claim = self._claims.claim(_owner(lease.id), Priority.LEASE, demand, may_evict=True)
+            claim = self._claims.claim(_owner(lease.id), lease.account_id, Priority.LEASE, demand, may_evict=True)
             self._hold(lease, claim)
         await self.sweep()
 
@@ -94,7 +95,7 @@ class Leases:
         self._check(ask)
         lease_id = generate_id()
         demand = Demand(ask.num_bytes, ask.accelerator_type, ask.accelerator_count)
-        claim = self._claims.claim(_owner(lease_id), Priority.LEASE, demand, may_evict=True)
+        claim = self._claims.claim(_owner(lease_id), principal.account_id, Priority.LEASE, demand, may_evict=True)
         with ExitStack() as undo:
             undo.callback(claim.release)
             device_ids = await _wait_for(claim, ask.wait_s)
@@ -110,6 +111,7 @@ class Leases:
                     expires_at=tx.now + ask.duration_s,
                 )
                 await leases.insert(tx, lease)
+                await audit.record(tx, principal, lease.name, _given(ask))
             undo.pop_all()
         self._hold(lease, claim)
         return lease
@@ -125,25 +127,33 @@ class Leases:
         return held.lease
 
     async def end(self, principal: Principal, lease_id: str) -> None:
-        await self._end(self._find(principal, lease_id).lease, "given back")
+        lease = self._find(principal, lease_id).lease
+        async with self._database.transaction() as tx:
+            await leases.delete(tx, lease.id)
+            await audit.record(tx, principal, lease.name)
+        self._release(lease, "given back")
 
     async def sweep(self) -> None:
         """Take back what is over and what nobody answers for."""
         now = asyncio.get_running_loop().time()
         for held in [*self._held.values()]:
             if now - held.heard_at > self._settings.lease_keepalive_s:
-                await self._end(held.lease, "its holder was not heard of")
+                await self._take_back(held.lease, "its holder was not heard of")
             elif self._clock() >= held.lease.expires_at:
-                await self._end(held.lease, "its time is over")
+                await self._take_back(held.lease, "its time is over")
 
     # ---- within
 
     def _hold(self, lease: Lease, claim: Claim) -> None:
         self._held[lease.id] = _Held(lease, claim, asyncio.get_running_loop().time())
 
-    async def _end(self, lease: Lease, why: str) -> None:
+    async def _take_back(self, lease: Lease, why: str) -> None:
         async with self._database.transaction() as tx:
             await leases.delete(tx, lease.id)
+            await audit.record_own_act(tx, "DeleteLease", lease.name, why)
+        self._release(lease, why)
+
+    def _release(self, lease: Lease, why: str) -> None:
         held = self._held.pop(lease.id, None)
         if held is not None:
             held.claim.release()
@@ -178,6 +188,10 @@ async def _wait_for(claim: Claim, wait_s: float) -> list[str]:
     except TimeoutError:
         why = "no look was taken yet" if claim.explanation is None else claim.explanation.reason
         raise HearthError(Code.UNAVAILABLE, f"there is no room for the lease: {why}", reason="NO_ROOM") from None
+
+
+def _given(ask: LeaseAsk) -> list[str]:
+    return ["memoryBytes", "duration", *(["acceleratorType"] if ask.accelerator_type else [])]
 
 
 def _owner(lease_id: str) -> str:

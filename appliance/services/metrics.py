@@ -67,6 +67,10 @@ class Metrics:
         Gauge("hearth_supervisor_looks", "Looks at the fleet", registry=self.registry).set_function(count)
         Gauge("hearth_supervisor_look_seconds", "The last look", registry=self.registry).set_function(last_s)
 
+    def observe_audit_losses(self, count: Callable[[], float]) -> None:
+        gauge = Gauge("hearth_audit_losses", "What this start found missing of the audit log", registry=self.registry)
+        gauge.set_function(count)
+
     def render(self) -> bytes:
         """The text exposition format."""
         return generate_latest(self.registry)

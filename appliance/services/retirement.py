@@ -3,6 +3,7 @@
 import msgspec
 
 from appliance.domain import Deployment, DeploymentState
+from appliance.services import audit
 from appliance.services.deployment_models import present_model
 from appliance.services.desired_replicas import desire
 from appliance.services.serving import restore, undeploy
@@ -55,7 +56,8 @@ async def forget(tx: Transaction, deployment: Deployment) -> None:
 
 async def forget_purged(tx: Transaction) -> None:
     """Those that can no longer be undeleted; only while the clock is believed."""
-    await deployments.purge(tx)
+    for name in await deployments.purge(tx):
+        await audit.record_own_act(tx, "PurgeDeployment", name, "it can no longer be undeleted")
     await _forget_orphans(tx)
 
 

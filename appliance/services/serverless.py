@@ -7,6 +7,8 @@ is deleted after long disuse; the next request then makes it anew. It is the fir
 from appliance.config import IdentitySettings
 from appliance.domain import Deployment, DeploymentState, Model, Principal
 from appliance.errors import Code, HearthError
+from appliance.services import audit
+from appliance.services.quotas import QuotaMetric, require_room
 from appliance.services.serving import deploy
 from appliance.services.targets import Target, find_serverless, find_target
 from appliance.store import deployed_models, deployments
@@ -33,8 +35,10 @@ async def deploy_for_request(
         if model is None or not await _clear_place(tx, model):
             return None
         deployment = new_deployment(model, tx.now)
+        await require_room(tx, model.account_id, QuotaMetric.REPLICAS, deployment.max_replica_count)
         await deployments.insert(tx, deployment)
         await deploy(tx, deployment)
+        await audit.record_own_act(tx, "CreateDeployment", deployment.name, "a request came for a serverless model")
         return Target(deployment, model)
 
 
@@ -47,6 +51,8 @@ def new_deployment(model: Model, now: float) -> Deployment:
         base_model=model.name,
         state=DeploymentState.CREATING,
         desired_replica_count=0,
+        draft_model=model.default_draft_model,
+        draft_token_count=model.default_draft_token_count,
         is_serverless=True,
         created_at=now,
         updated_at=now,
@@ -72,4 +78,7 @@ async def _clear_place(tx: Transaction, model: Model) -> bool:
         return False
     await deployed_models.delete_of_deployment(tx, present.name)
     await deployments.delete(tx, present.account_id, present.id)
+    await audit.record_own_act(
+        tx, "PurgeDeployment", present.name, "a request came for its model, which takes its place"
+    )
     return True

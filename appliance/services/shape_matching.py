@@ -58,18 +58,16 @@ def fit(
     shape: Shape, model: Model, config: Config, devices: Sequence[Device], *, enable_addons: bool
 ) -> ShapeFit | None:
     """None: the model is not ready, or too large for the box."""
-    if model.info is None or model.state is not ModelState.READY:
+    if model.served_info is None or model.state is not ModelState.READY:
         return None
-    library_account_id = config.identity.library_account_id
     deployment = new_deployment(
-        ResourceName(library_account_id, "deployments", shape.id),
-        DeploymentSpec(base_model=model.name, shape=shape.id, enable_addons=enable_addons),
+        ResourceName(config.identity.library_account_id, "deployments", shape.id),
+        DeploymentSpec(base_model=model.name, shape_preset=shape.preset, enable_addons=enable_addons),
         model,
         created_by="",
-        library_account_id=library_account_id,
         now=0.0,
     )
-    demands = demands_of(deployment, model.info, config.fleet, devices)
+    demands = demands_of(deployment, model.served_info, config.fleet, devices)
     place = place_best(devices, {device.id: device.memory_bytes for device in devices}, demands)
     if place is None:
         return None
@@ -80,7 +78,7 @@ def fit(
         accelerator_type=taken.accelerator_type,
         accelerator_count=len(place.device_ids),
         num_bytes=place.num_bytes,
-        precision=_PRECISIONS[dtype_of(deployment, model.info, taken.is_cuda)],
-        max_context_length=context_length_of(deployment, model.info),
+        precision=_PRECISIONS[dtype_of(deployment, model.served_info, taken.is_cuda)],
+        max_context_length=context_length_of(deployment, model.served_info),
         enable_addons=enable_addons,
     )

@@ -93,8 +93,8 @@ async def find_askable(
     """None: its plain name leads nowhere."""
     target = await find_target(db, principal, model.name, settings)
     if target is not None:
-        return Askable(model, target.model.info)
-    return Askable(model, model.info) if model.is_serverless and model.state is ModelState.READY else None
+        return Askable(model, target.model.served_info)
+    return Askable(model, model.served_info) if model.is_serverless and model.state is ModelState.READY else None
 
 
 async def _find_on_deployment(

@@ -23,6 +23,8 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 class Ticks:
     def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
         self._wall_clock = wall_clock
+        # It tells of every run, and warns of each that a busy moment delays; what fails is logged here.
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self._running: set[asyncio.Task[Any]] = set()
         self._clock_guard: asyncio.Task[None] | None = None
@@ -39,8 +41,6 @@ class Ticks:
         )
 
     async def start(self) -> None:
-        # It tells of every run, and warns of each that a busy moment delays; what fails is logged here.
-        logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._scheduler.start()
         self._clock_guard = asyncio.create_task(self._guard_clock())
 

@@ -1,47 +1,26 @@
-"""Getting a file from a client onto the disk: signed URLs without a key, and a stream that is trusted in nothing.
+"""A file's bytes from a stream that is trusted in nothing onto the disk: exactly as many as announced, synced, hashed.
 
-A signature covers every name and number that decides where bytes go, so that a URL is good for exactly one file.
+A file lies under a name of the server's until it is whole. What arrived of a resumable one stays there when the
+stream breaks, and outlives the daemon.
 """
 
 import asyncio
-import base64
-import binascii
 import hashlib
-import hmac
 import os
-import re
-import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from appliance.config import GIB
 from appliance.errors import Code, HearthError
-from appliance.store.durable_files import write_private
 
-URL_LIFETIME_S = 24 * 3600.0
 WRITE_BYTES = 4 * 1024 * 1024
 """Collected before a thread writes and hashes them."""
 FREE_BYTES_KEPT = 2 * GIB
 FREE_FRACTION_KEPT = 0.05
 """The smaller of both stays free, for the state store."""
-
-_FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
-_PURPOSE = b"hearth upload v1\0"  # the key signs other things as well, one day
-
-
-class Grant(msgspec.Struct, frozen=True, array_like=True):
-    """What one URL allows."""
-
-    account_id: str
-    model_id: str
-    directory: str
-    filename: str
-    size_bytes: int
-    expires_at: float
+DIGESTS_KEPT = 256
 
 
 class ReceivedFile(NamedTuple):
@@ -50,41 +29,11 @@ class ReceivedFile(NamedTuple):
     sha256: str
 
 
-def load_signing_key(path: Path) -> bytes:
-    """Made once and kept, so that uploads under way survive a restart of the daemon."""
-    if not path.exists():
-        write_private(path, secrets.token_bytes(32))
-    return path.read_bytes()
+class Span(NamedTuple):
+    """Which bytes of a file a stream brings: from `start` up to and without `end`."""
 
-
-def check_filename(filename: str, param: str) -> None:
-    """Flat names of letters that mean nothing to any file system or shell."""
-    if not _FILENAME.fullmatch(filename):
-        raise HearthError(
-            Code.INVALID,
-            f"{param}: {filename!r} is no file name that can be taken: letters, digits, '.', '_', '-'",
-            param,
-        )
-
-
-def sign(grant: Grant, key: bytes) -> str:
-    payload = msgspec.msgpack.encode(grant)
-    return base64.urlsafe_b64encode(_signature(payload, key) + payload).decode().rstrip("=")
-
-
-def verify(token: str, filename: str, key: bytes, now: float) -> Grant:
-    """Raises `forbidden` for every token that this key did not sign for this file, or that is too old."""
-    try:
-        signed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _refused() from error
-    signature, payload = signed[:32], signed[32:]
-    if not hmac.compare_digest(signature, _signature(payload, key)):
-        raise _refused()
-    grant = msgspec.msgpack.decode(payload, type=Grant)
-    if grant.filename != filename or grant.expires_at <= now:
-        raise _refused()
-    return grant
+    start: int
+    end: int
 
 
 def require_space(directory: Path, size_bytes: int) -> None:
@@ -100,59 +49,126 @@ def require_space(directory: Path, size_bytes: int) -> None:
         )
 
 
-@asynccontextmanager
-async def received(directory: Path, grant: Grant, chunks: AsyncIterator[bytes]) -> AsyncIterator[ReceivedFile]:
-    """The announced bytes, no fewer and no more, for the caller to move into place; what it leaves is removed."""
-    part = await asyncio.to_thread(_Part, directory / secrets.token_hex(16))
+def num_bytes_of(path: Path) -> int:
+    """0 for a file that is not there; blocking."""
     try:
-        num_bytes = 0
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def hash_file(path: Path) -> str:
+    """Blocking, and long for a large file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Receiver:
+    """Writes files that arrive, one writer for each; remembers digests of parts, so that they are not read again."""
+
+    def __init__(self) -> None:
+        self._being_written: set[Path] = set()
+        self._digests: dict[Path, tuple[int, hashlib._Hash]] = {}
+
+    def is_writing(self, path: Path) -> bool:
+        return path in self._being_written
+
+    @contextmanager
+    def writing(self, *paths: Path) -> Iterator[None]:
+        """Nobody else writes these meanwhile: a second one is refused as a `conflict`."""
+        if not self._being_written.isdisjoint(paths):
+            raise HearthError(Code.CONFLICT, "this file is being written by another request", reason="BEING_WRITTEN")
+        self._being_written.update(paths)
+        try:
+            yield
+        finally:
+            self._being_written.difference_update(paths)
+
+    async def append(
+        self, path: Path, span: Span, chunks: AsyncIterator[bytes], keeps_broken: bool, is_exact: bool = True
+    ) -> None:
+        """Write what the stream brings at `span.start`, where the file ends now; 0 begins anew.
+
+        A stream of another length is refused, and the file is as long as before; unless `is_exact`, a shorter one
+        is taken. One that breaks off leaves what it brought when `keeps_broken`, otherwise no file.
+        """
+        part = await asyncio.to_thread(_Part, path, span.start, self._known_digest(path, span.start))
         buffer = bytearray()
-        async for chunk in chunks:
-            num_bytes += len(chunk)
-            if num_bytes > grant.size_bytes:
-                raise _wrong_size(grant, f"more than the announced {grant.size_bytes} bytes arrived")
-            buffer += chunk
-            if len(buffer) >= WRITE_BYTES:
-                await asyncio.to_thread(part.write, bytes(buffer))
-                buffer.clear()
-        if num_bytes < grant.size_bytes:
-            raise _wrong_size(grant, f"{num_bytes} of the announced {grant.size_bytes} bytes arrived")
-        yield ReceivedFile(part.path, await asyncio.to_thread(part.finish, bytes(buffer)))
-    finally:
-        await asyncio.to_thread(part.discard)
+        num_bytes = span.start
+        is_whole = False
+        try:
+            async for chunk in chunks:
+                num_bytes += len(chunk)
+                if num_bytes > span.end:
+                    await asyncio.to_thread(part.cut, span.start)
+                    raise _wrong_size(span, f"more than {span.end - span.start}")
+                buffer += chunk
+                if len(buffer) >= WRITE_BYTES:
+                    await asyncio.to_thread(part.write, bytes(buffer))
+                    buffer.clear()
+            if num_bytes < span.end and is_exact:
+                raise _wrong_size(span, str(num_bytes - span.start))
+            await asyncio.to_thread(part.write, bytes(buffer))
+            self._remember(path, num_bytes, await asyncio.to_thread(part.finish))
+            is_whole = True
+        finally:
+            if not is_whole:
+                rest = bytes(buffer) if num_bytes <= span.end else b""
+                await asyncio.to_thread(part.give_up, rest, keeps_broken)
+
+    async def digest(self, path: Path) -> str:
+        """Of all that lies there; kept from the writing of it, or read again after a restart."""
+        known = self._digests.pop(path, None)
+        if known is not None and known[0] == await asyncio.to_thread(num_bytes_of, path):
+            return known[1].hexdigest()
+        return await asyncio.to_thread(hash_file, path)
+
+    def _known_digest(self, path: Path, start: int) -> "hashlib._Hash | None":
+        num_bytes, digest = self._digests.pop(path, (0, None))
+        if start == 0:
+            return hashlib.sha256()
+        return digest if num_bytes == start else None
+
+    def _remember(self, path: Path, num_bytes: int, digest: "hashlib._Hash | None") -> None:
+        if digest is not None:
+            self._digests[path] = (num_bytes, digest)
+            while len(self._digests) > DIGESTS_KEPT:
+                self._digests.pop(next(iter(self._digests)))
 
 
 class _Part:
-    """A file being written. Its own lock keeps `discard` behind a `write` that a cancelled caller left running."""
+    """A file being written. The open file's own lock keeps an end behind a `write` that was left running."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = path.open("xb")
-        self._hash = hashlib.sha256()
+    def __init__(self, path: Path, start: int, digest: "hashlib._Hash | None") -> None:
+        self._path = path
+        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "wb")
+        self._file.truncate(start)
+        self._file.seek(start)
+        self._digest = digest
 
     def write(self, data: bytes) -> None:
         self._file.write(data)
-        self._hash.update(data)
+        if self._digest is not None:
+            self._digest.update(data)
 
-    def finish(self, data: bytes) -> str:
-        self.write(data)
+    def cut(self, num_bytes: int) -> None:
+        self._file.flush()
+        self._file.truncate(num_bytes)
+
+    def finish(self) -> "hashlib._Hash | None":
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        return self._hash.hexdigest()
+        return self._digest
 
-    def discard(self) -> None:
+    def give_up(self, rest: bytes, is_kept: bool) -> None:
+        if is_kept and not self._file.closed:
+            self.write(rest)
+            self.finish()
         self._file.close()
-        self.path.unlink(missing_ok=True)
+        if not is_kept:
+            self._path.unlink(missing_ok=True)
 
 
-def _signature(payload: bytes, key: bytes) -> bytes:
-    return hmac.digest(key, _PURPOSE + payload, "sha256")
-
-
-def _refused() -> HearthError:
-    return HearthError(Code.FORBIDDEN, "the upload URL is not valid, or no longer; ask for a new one")
-
-
-def _wrong_size(grant: Grant, problem: str) -> HearthError:
-    return HearthError(Code.INVALID, f"{grant.filename}: {problem}")
+def _wrong_size(span: Span, arrived: str) -> HearthError:
+    return HearthError(Code.INVALID, f"{span.end - span.start} bytes were announced, {arrived} arrived")

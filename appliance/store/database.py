@@ -8,10 +8,10 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 READERS = 4
 BUSY_TIMEOUT_S = 5.0
+REMEMBERED_MAX = 32
 FAILED = "the state store has failed; the daemon starts again"
 
 _SETTINGS_OF_ALL = (
@@ -45,6 +46,9 @@ _SETTINGS_OF_READER = ("PRAGMA query_only = ON",)
 _LATCHING = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
+T = TypeVar("T")
+P = ParamSpec("P")
+
 Connection = aiosqlite.Connection
 """What callers hold without knowing the library: they hand it to the functions of the tables."""
 
@@ -53,6 +57,8 @@ class Transaction(NamedTuple):
     connection: aiosqlite.Connection
     now: float
     """The one time of everything written in this transaction."""
+    audit_key: bytes
+    """Of the audit log's chain."""
 
 
 class Database:
@@ -61,6 +67,7 @@ class Database:
         writer: aiosqlite.Connection,
         readers: list[aiosqlite.Connection],
         connections: AsyncExitStack,
+        audit_key: bytes,
         clock: Callable[[], float],
     ) -> None:
         self.failed = asyncio.Event()
@@ -70,12 +77,15 @@ class Database:
         self._write_lock = asyncio.Lock()
         self._idle_readers: asyncio.Queue[aiosqlite.Connection] = asyncio.LifoQueue()
         self._connections = connections
+        self._audit_key = audit_key
         self._clock = clock
+        self._remembered: dict[Hashable, tuple[int, Any]] = {}
+        """By query and arguments, with the number of commits before it."""
         for reader in readers:
             self._idle_readers.put_nowait(reader)
 
     @classmethod
-    async def open(cls, path: Path, clock: Callable[[], float] = time.time) -> "Database":
+    async def open(cls, path: Path, audit_key: bytes, clock: Callable[[], float] = time.time) -> "Database":
         """Create or upgrade the file first; raises `failed_precondition` for one that must not be used."""
         await asyncio.to_thread(prepare, path, read_migrations())
         address = f"file:{quote(str(path))}"
@@ -85,7 +95,7 @@ class Database:
                 await stack.enter_async_context(_connection(f"{address}?mode=ro", _SETTINGS_OF_READER))
                 for _ in range(READERS)
             ]
-            return cls(writer, readers, stack.pop_all(), clock)
+            return cls(writer, readers, stack.pop_all(), audit_key, clock)
 
     @property
     def is_failed(self) -> bool:
@@ -103,10 +113,9 @@ class Database:
             is_committed = False
             try:
                 await self._writer.execute("BEGIN IMMEDIATE")
-                yield Transaction(self._writer, self._clock())
-                await _finish(self._writer.commit())
+                yield Transaction(self._writer, self._clock(), self._audit_key)
+                await _finish(self._commit())
                 is_committed = True
-                self.num_commits += 1
             except sqlite3.Error as error:
                 self._judge(error)
                 raise
@@ -124,12 +133,45 @@ class Database:
         finally:
             self._idle_readers.put_nowait(reader)
 
+    async def remembered(
+        self, query: Callable[Concatenate[Connection, P], Awaitable[T]], *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        """What `query` reads, or read before if nothing was committed since: for long lists, which callers only read.
+
+        Pages of a list are asked for one after the other, and most follow one another with nothing between them.
+        """
+        key = query, arguments, tuple(named.items())
+        version = self.num_commits
+        before = self._remembered.pop(key, None)
+        if before is None or before[0] != version:
+            async with self.reader() as db:
+                before = version, await query(db, *arguments, **named)
+        self._remembered[key] = before
+        if len(self._remembered) > REMEMBERED_MAX:
+            del self._remembered[next(iter(self._remembered))]
+        found: T = before[1]
+        return found
+
+    async def answers(self) -> bool:
+        """Whether a real read comes to its end."""
+        try:
+            async with self.reader() as db:
+                await db.execute_fetchall("SELECT id FROM accounts LIMIT 1")
+        except (sqlite3.Error, ValueError):  # aiosqlite's word for a connection that is closed
+            return False
+        return not self.is_failed
+
     async def close(self) -> None:
         """Waits for a transaction under way. The writer closes last and so moves the journal into the database."""
         async with self._write_lock:
             if not self.is_failed:
                 await self._writer.execute_fetchall("PRAGMA optimize")
             await self._connections.aclose()
+
+    async def _commit(self) -> None:
+        """Counted together, so that no cancellation comes between."""
+        await self._writer.commit()
+        self.num_commits += 1
 
     async def _roll_back(self) -> None:
         try:

@@ -4,6 +4,7 @@ import aiosqlite
 import msgspec
 
 from appliance.domain import Deployment, DeploymentState
+from appliance.names import ResourceName
 from appliance.store.database import Transaction
 
 _KEY = ("account_id", "id")
@@ -26,8 +27,11 @@ MOVE_TIMES = """
 UPDATE deployments SET
     last_used_at = min(max(coalesce(last_used_at, 0), created_at, updated_at) + ?, ?), purge_at = purge_at + ?
 """
+COUNT_REPLICAS = """
+SELECT coalesce(sum(max_replica_count), 0) FROM deployments WHERE account_id = ? AND state NOT IN (?, ?)
+"""
 DELETE = "DELETE FROM deployments WHERE account_id = ? AND id = ?"
-PURGE = "DELETE FROM deployments WHERE state = ? AND purge_at <= ?"
+PURGE = "DELETE FROM deployments WHERE state = ? AND purge_at <= ? RETURNING account_id, id"
 
 
 async def insert(tx: Transaction, deployment: Deployment) -> None:
@@ -57,6 +61,13 @@ async def list_of_model(db: aiosqlite.Connection, model_name: str) -> list[Deplo
     return [_read(row) for row in rows]
 
 
+async def count_replicas(db: aiosqlite.Connection, account_id: str) -> int:
+    """That all its live deployments together may have."""
+    leaving = (DeploymentState.DELETING, DeploymentState.DELETED)
+    ((count,),) = await db.execute_fetchall(COUNT_REPLICAS, (account_id, *leaving))
+    return int(count)
+
+
 async def update(tx: Transaction, deployment: Deployment) -> None:
     """The whole row."""
     await tx.connection.execute(UPDATE, (*_values(deployment), deployment.account_id, deployment.id))
@@ -76,9 +87,10 @@ async def delete(tx: Transaction, account_id: str, deployment_id: str) -> None:
     await tx.connection.execute(DELETE, (account_id, deployment_id))
 
 
-async def purge(tx: Transaction) -> None:
-    """Forget what was deleted and can no longer be undeleted."""
-    await tx.connection.execute(PURGE, (DeploymentState.DELETED, tx.now))
+async def purge(tx: Transaction) -> list[str]:
+    """Forget what was deleted and can no longer be undeleted; their names."""
+    rows = await tx.connection.execute_fetchall(PURGE, (DeploymentState.DELETED, tx.now))
+    return [str(ResourceName(row["account_id"], "deployments", row["id"])) for row in rows]
 
 
 def _values(deployment: Deployment) -> list[object]:

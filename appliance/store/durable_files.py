@@ -3,10 +3,13 @@
 The order is always: write under another name, fsync, rename, fsync the folder.
 """
 
+import logging
 import os
 import secrets
 import shutil
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -42,3 +45,11 @@ def copy_synced(source: Path, target: Path) -> None:
         shutil.copyfileobj(reading, writing)
         writing.flush()
         os.fsync(writing.fileno())
+
+
+def remove_tree(path: Path) -> None:
+    """A file, or a folder and all in it; what cannot be removed now is swept at the next start."""
+    try:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("cannot remove %s: %s", path, error)

@@ -55,7 +55,7 @@ def _create(path: Path, migrations: list[Migration]) -> None:
     with closing(_connect(part)) as db:
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         for migration in migrations:
-            _apply(db, migration)
+            apply_migration(db, migration)
     move_into_place(part, path)
 
 
@@ -63,14 +63,14 @@ def _upgrade(path: Path, migrations: list[Migration]) -> None:
     if path.stat().st_size == 0:
         raise _refusal(path, "is empty")
     with closing(_connect(path)) as db:
-        version = _check(path, db, newest=len(migrations))
+        version = check_database(path, db, newest=len(migrations))
         if version < len(migrations):
             _set_copy_aside(db, path.with_name(f"{path.name}.schema-{version:04}"))
         for migration in migrations[version:]:
-            _apply(db, migration)
+            apply_migration(db, migration)
 
 
-def _check(path: Path, db: sqlite3.Connection, newest: int) -> int:
+def check_database(path: Path, db: sqlite3.Connection, newest: int) -> int:
     """The schema version of a sound database of ours."""
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise _refusal(path, "belongs to another program")
@@ -91,7 +91,7 @@ def _set_copy_aside(db: sqlite3.Connection, copy: Path) -> None:
     move_into_place(part, copy)
 
 
-def _apply(db: sqlite3.Connection, migration: Migration) -> None:
+def apply_migration(db: sqlite3.Connection, migration: Migration) -> None:
     """All of it or nothing: `executescript` alone would keep the statements before a failing one."""
     try:
         db.executescript(f"BEGIN IMMEDIATE;\n{migration.sql}\n;PRAGMA user_version = {migration.number};")
@@ -116,5 +116,6 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _refusal(path: Path, problem: str) -> HearthError:
     return HearthError(
         Code.FAILED_PRECONDITION,
-        f"the database {path} {problem}. Put a sound copy in its place or choose another --data-dir",
+        f"the database {path} {problem}. Restore the last backup (hearth restore FILE --data-dir NEW), "
+        "or choose another --data-dir",
     )

@@ -102,6 +102,7 @@ class Choice:
                 num_reasoning_tokens=self._num_reasoning_tokens(),
             )
         echo_token_ids: list[int] = []
+        is_first = self._echo is not None
         if self._echo is not None:
             echo_token_ids = self._echo.token_ids
             self._answer.text = self._echo_text + self._answer.text
@@ -121,6 +122,8 @@ class Choice:
             finish_reason=self.finish_reason,
             usage=usage,
             performance=performance,
+            num_prompt_tokens=num_prompt_tokens if is_first else 0,
+            num_cached_tokens=num_cached_tokens if is_first else 0,
         )
         self._raw_text, self._token_ids, self._logprobs = "", [], []
         return delta

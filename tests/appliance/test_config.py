@@ -3,7 +3,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.config import SECTIONS, Config, client_environment, default_data_dir, load_config
+from appliance.config import SECTIONS, Config, client_environment, default_data_dir, load_config, where_from
 from appliance.errors import Code, HearthError
 
 FILE = """
@@ -112,10 +112,29 @@ def test_the_client_takes_our_key_before_the_one_of_the_original_platform() -> N
     both = {"HEARTH_API_KEY": "ours", "FIREWORKS_API_KEY": "theirs", "HEARTH_BASE_URL": "http://box"}
     assert client_environment(both).api_key == "ours"
     assert client_environment(both).base_url == "http://box"
-    assert client_environment({"FIREWORKS_API_KEY": "theirs"}).api_key == "theirs"
-    assert client_environment({}).api_key is None
+    theirs = client_environment({"FIREWORKS_API_KEY": "theirs"})
+    assert (theirs.api_key, theirs.api_key_variable) == ("theirs", "FIREWORKS_API_KEY")
+    assert (client_environment({}).api_key, client_environment({}).base_url) == (None, None)
+
+
+def test_the_client_keeps_its_credentials_in_the_users_configuration() -> None:
+    assert client_environment({"XDG_CONFIG_HOME": "/c"}).credentials_file == Path("/c/hearth/credentials.ini")
+    assert client_environment({}).credentials_file == Path.home() / ".config/hearth/credentials.ini"
+    assert client_environment({"HEARTH_PROFILE": "box"}).profile == "box"
 
 
 def test_the_clients_variables_are_no_settings_of_the_daemon() -> None:
-    environ = {"HEARTH_API_KEY": "k", "HEARTH_BASE_URL": "http://box", "HEARTH_DATA_DIR": "/d"}
+    environ = {"HEARTH_API_KEY": "k", "HEARTH_BASE_URL": "http://box", "HEARTH_DATA_DIR": "/d", "HEARTH_PROFILE": "p"}
     assert load_config(environ=environ) == Config(data_dir=Path("/d"))
+
+
+def test_where_a_setting_comes_from_is_what_decides_it(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "master.key").write_bytes(bytes(32))
+    environ = {"HEARTH_PORT": "3", "STATE_DIRECTORY": "/s", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    origins = where_from(file, environ)
+    assert origins["port"] == "HEARTH_PORT"
+    assert origins["drain_s"] == origins["region"] == origins["data_dir"] == str(file)
+    assert origins["master_key_file"] == "CREDENTIALS_DIRECTORY"
+    assert "host" not in origins
+    assert where_from(None, environ)["data_dir"] == "STATE_DIRECTORY"
+    assert where_from(None, {}) == {}

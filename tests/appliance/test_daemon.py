@@ -40,8 +40,45 @@ async def test_the_data_directory_is_private(tmp_path: Path) -> None:
         pass
     readable = [path for path in (tmp_path / "data").rglob("*") if path.stat().st_mode & 0o077 and path.is_dir()]
     assert not readable
-    for name in ("admin-api-key", "signing-key", "hearth.lock"):
+    for name in ("admin-api-key", "master-key", "hearth.lock"):
         assert (tmp_path / "data" / name).stat().st_mode & 0o777 == 0o600
+
+
+async def test_another_master_key_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with running_daemon(config(data)):
+        pass
+    (data / "master-key").rename(tmp_path / "kept")
+    refused = await asyncio.to_thread(serve, data, "--port", "0")
+    assert refused.returncode == EXIT_CONFIG
+    assert "master-key is missing" in refused.stderr
+    assert not (data / "master-key").exists()
+
+    (data / "master-key").write_bytes(bytes(32))
+    refused = await asyncio.to_thread(serve, data, "--port", "0")
+    assert refused.returncode == EXIT_CONFIG
+    assert "written with another master key" in refused.stderr
+
+    (tmp_path / "kept").replace(data / "master-key")
+    async with running_daemon(config(data)):
+        pass
+
+
+async def test_rows_that_are_missing_at_the_start_do_not_keep_it_from_serving(tmp_path: Path) -> None:
+    async with running_daemon(config(tmp_path / "data")):
+        pass
+    head = (tmp_path / "data" / "audit-head").read_text()
+    (tmp_path / "data" / "audit-head").unlink()
+    async with running_daemon(config(tmp_path / "data")) as daemon, httpx.AsyncClient() as client:
+        key = (tmp_path / "data" / "admin-api-key").read_text().strip()
+        headers = {"Authorization": f"Bearer {key}"}
+        assert (await client.get(f"{daemon.base_url}/readyz")).status_code == 200
+        assert "hearth_audit_losses 1.0" in (await client.get(f"{daemon.base_url}/metrics", headers=headers)).text
+        logs = (await client.get(f"{daemon.base_url}/v1/accounts/hearth/auditLogs", headers=headers)).json()
+        assert "audit-head is missing" in next(
+            entry["message"] for entry in logs["auditLogs"] if entry["method"] == "ReportAuditLoss"
+        )
+    assert (tmp_path / "data" / "audit-head").read_text() != head
 
 
 async def test_a_second_daemon_on_the_directory_is_refused(tmp_path: Path) -> None:
@@ -100,7 +137,7 @@ async def running(config):
         yield daemon
         await task
 wiring.running_daemon = running
-sys.exit(wiring.run(configuration))
+sys.exit(wiring.run(lambda: configuration))
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert run.returncode == EXIT_IO_ERROR, run.stderr[-2000:]

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -28,6 +28,8 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> fl
 
 class DaemonProcess:
     """One data directory and the daemon on it; `start` may be called again after `kill` or `stop`."""
+
+    program: Sequence[str] = (sys.executable, "-m", "appliance", "serve")
 
     def __init__(self, data_dir: Path, **settings: object) -> None:
         self.data_dir = data_dir
@@ -55,7 +57,7 @@ class DaemonProcess:
         self._out = self.data_dir.parent / f"{self.data_dir.name}.out"
         with self._out.open("wb") as out, self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "appliance", "serve", "--data-dir", str(self.data_dir), "--port", "0"],
+                [*self.program, "--data-dir", str(self.data_dir), "--port", "0"],
                 stdout=out,
                 stderr=log,
                 env={**os.environ, **self._settings},

@@ -15,13 +15,15 @@ from tests.fakes.tiny_llm import build_tiny_model
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", README, re.M | re.S)
+EXAMPLE = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}'
 START_COMMANDS = "scripts/quickstart"
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reader's home directory, with a model folder of his own in it, and an addon to that."""
+    """The reader's home directory, with a model folder of his own in it, an addon to that, and a dataset."""
     home = tmp_path_factory.mktemp("home")
+    (home / "train.jsonl").write_text(3 * f"{EXAMPLE}\n")
     build_tiny_model(home / "my-model", "qwen2")
     build_tiny_addon(home / "my-addon", home / "my-model")
     return home

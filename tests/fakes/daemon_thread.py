@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from appliance.config import Config, FleetSettings, ServerSettings
+from appliance.config import Config, FleetSettings, ImportSettings, ServerSettings
 from appliance.daemon import Daemon, running_daemon
 from tests.fakes.fake_worker import FakeModel
 
@@ -53,11 +53,12 @@ class DaemonThread:
 
 
 @contextmanager
-def daemon_in_thread(data_dir: Path, **fleet: Any) -> Iterator[DaemonThread]:
+def daemon_in_thread(data_dir: Path, imports: ImportSettings | None = None, **fleet: Any) -> Iterator[DaemonThread]:
     """`fleet` overrides its settings."""
     config = Config(
         data_dir=data_dir,
         server=ServerSettings(port=0, drain_s=1.0),
+        imports=imports or ImportSettings(),
         fleet=FleetSettings(**{**FLEET, **fleet}),
     )
     started: list[DaemonThread] = []

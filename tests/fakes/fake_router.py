@@ -50,6 +50,8 @@ def word_delta(submit: Submit, index: int, position: int, word: str, is_last: bo
         usage=Usage(num_prompt_tokens=NUM_PROMPT_TOKENS, num_cached_tokens=cached, num_completion_tokens=position + 1)
         if is_last
         else None,
+        num_prompt_tokens=0 if position else NUM_PROMPT_TOKENS,
+        num_cached_tokens=0 if position else cached,
     )
     return with_low_level(submit, delta, NUM_PROMPT_TOKENS, is_first=position == 0)
 

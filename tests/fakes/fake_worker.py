@@ -174,6 +174,7 @@ class Request:
             logprobs=self._logprobs(text, position),
             finish_reason=self.finish_reason if self.is_finished else None,
             usage=self._usage() if self.is_finished else None,
+            num_prompt_tokens=0 if position else self.num_prompt_tokens,
         )
         return with_low_level(self.submit, delta, self.num_prompt_tokens, is_first=position == 0)
 

@@ -82,9 +82,9 @@ class VirtualDatabase(Database):
     """A real one, on whose thread the clock waits."""
 
     @classmethod
-    async def open(cls, path: Path, clock: Callable[[], float] | None = None) -> Database:
+    async def open(cls, path: Path, audit_key: bytes = bytes(32), clock: Callable[[], float] | None = None) -> Database:
         with virtual_loop().outside():
-            database = await super().open(path, clock or virtual_loop().unix_time)
+            database = await super().open(path, audit_key, clock or virtual_loop().unix_time)
             await database._writer.execute_fetchall("PRAGMA synchronous = OFF")  # no power fails in virtual time
             return database
 

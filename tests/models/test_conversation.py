@@ -263,3 +263,12 @@ def test_a_template_that_knows_no_tools_has_them_described() -> None:
     assert '"description": "<It>"' in shown
     assert 'assistant: {"name": "look", "arguments": {"at": "Zürich", "n": [1, 2.5]}}' in shown
     assert 'user: look returned: {"sky": "<blue>"}' in shown
+
+
+def test_a_conversation_without_a_system_message_begins_with_the_one_that_is_stated() -> None:
+    template = ChatTemplate("{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}", {}, "Be brief.")
+    user = {"role": "user", "content": "Hi"}
+    assert template.render(Conversation([user])) == "system:Be brief.;user:Hi;"
+    for role in ("system", "developer"):
+        own = {"role": role, "content": "Be long."}
+        assert template.render(Conversation([own, user])) == f"{role}:Be long.;user:Hi;"

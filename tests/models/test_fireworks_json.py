@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from models.fireworks_json import StatedConversation, read_fireworks_json
+from models.fireworks_json import (
+    ConversationConfig,
+    StatedConversation,
+    read_fireworks_json,
+    stated_config,
+    with_config,
+)
 from models.folder import ModelFolder
 from models.refusal import ModelRefused, RefusalReason
 
@@ -50,3 +56,26 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, value: Any, reason: Ref
     with pytest.raises(ModelRefused) as refused:
         read(tmp_path, value)
     assert (refused.value.reason, refused.value.file) == (reason, "fireworks.json")
+
+
+def test_a_system_prompt_is_said_beside_the_template(tmp_path: Path) -> None:
+    args = {"template": "T", "system": "Be brief."}
+    assert read(tmp_path, {"conversation_config": {"style": "jinja", "args": args}}).system == "Be brief."
+    assert read(tmp_path, {"conversation_config": {"style": "jinja", "args": {"system": ""}}}).system is None
+
+
+def test_a_config_is_put_into_the_file_and_read_back(tmp_path: Path) -> None:
+    config = ConversationConfig(template="T, with [brackets] {and} commas", system="S")
+    content = with_config(b'{"tool_parser": "hermes", "conversation_config": {"reasoning_parser": "none"}}', config)
+    assert stated_config(content) == config
+    stated = read(tmp_path, json.loads(content))
+    assert (stated.template, stated.system) == (config.template, config.system)
+    assert (stated.tool_parser, stated.reasoning_parser) == ("hermes", "none")
+    assert stated_config(with_config(content, None)) is None
+    assert json.loads(with_config(content, None))["tool_parser"] == "hermes"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"conversation_config": 1}', b'{"a": 1, "a": 2}'])
+def test_what_is_no_such_file_is_refused(content: bytes) -> None:
+    with pytest.raises(ModelRefused):
+        with_config(content, None)

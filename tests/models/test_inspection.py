@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.info import AttentionInfo
-from models.inspection import ModelRefused, RefusalReason, inspect_model
+from models.inspection import ModelRefused, RefusalReason, check_config, inspect_model
 from tests.fakes.tiny_llm import Architecture, build_tiny_model
 
 
@@ -265,3 +265,15 @@ def _mutate(path: Path, data: st.DataObject) -> None:
             position = data.draw(st.integers(0, min(len(content), 4000)))
             replacement = data.draw(st.binary(min_size=1, max_size=8))
             path.write_bytes(content[:position] + replacement + content[position + len(replacement) :])
+
+
+def test_the_config_alone_can_be_checked(tmp_path: Path) -> None:
+    folder = build_tiny_model(tmp_path / "model", "llama")
+    (folder / "model.safetensors").unlink()
+    assert check_config(folder) == []
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "x.Y"}}))
+    assert check_config(folder) == ["config.json: auto_map names remote code, which is never run"]
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["Unheard"]}))
+    with pytest.raises(ModelRefused):
+        check_config(folder)

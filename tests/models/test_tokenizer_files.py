@@ -68,14 +68,14 @@ def test_a_sentencepiece_model_alone_is_refused_saying_what_to_do(tmp_path: Path
 
 
 def test_template_and_special_tokens_may_be_absent(tmp_path: Path) -> None:
-    assert read(tmp_path) == ConversationFiles(None, {}, False, "generic", "none", [])
+    assert read(tmp_path) == ConversationFiles(None, None, {}, False, "generic", "none", False, [])
 
 
 def test_the_dialects_are_those_of_the_template_or_of_the_operator(tmp_path: Path) -> None:
     write(tmp_path, "chat_template.jinja", "{{ '<tool_call>' }}{{ '</think>' }}")
-    assert read(tmp_path)[3:5] == ("hermes", "qwen3")
+    assert read(tmp_path)[4:6] == ("hermes", "qwen3")
     write(tmp_path, "fireworks.json", {"tool_parser": "generic", "reasoning_parser": "none"})
-    assert read(tmp_path)[3:5] == ("generic", "none")
+    assert read(tmp_path)[4:6] == ("generic", "none")
 
 
 def test_a_template_in_fireworks_json_wins(tmp_path: Path) -> None:

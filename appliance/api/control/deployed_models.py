@@ -3,8 +3,9 @@
 from aiohttp import web
 
 from appliance.api.codec import json_response
-from appliance.api.control.paging import flag, list_response, masked_response
-from appliance.api.control.wire import Answer, Empty, NotServed, Status, Wire, decode, not_served, render_time
+from appliance.api.control.paging import list_response, masked_response
+from appliance.api.control.update_masks import masked_update
+from appliance.api.control.wire import Answer, Empty, NotServed, Status, Wire, decode, decode_query, render_time
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.domain import DeployedModel, DeployedModelState
 from appliance.names import last_segment
@@ -19,6 +20,10 @@ class DeployedModelBody(Wire, frozen=True, kw_only=True):
     default: bool | None = None
     public: bool | None = None
     serverless: NotServed = None
+
+
+class CreateDeployedModelQuery(Wire, frozen=True, kw_only=True):
+    replace_merged_addon: NotServed = None
 
 
 class DeployedModelAnswer(Answer, frozen=True, kw_only=True):
@@ -47,8 +52,7 @@ class DeployedModelRef(Answer, frozen=True, kw_only=True):
 
 async def create_deployed_model(request: web.Request) -> web.StreamResponse:
     """Load a LoRA addon onto a deployment, or deploy a base model on one that does not carry its name."""
-    if flag(request, "replaceMergedAddon"):
-        raise not_served("replaceMergedAddon")
+    decode_query(request, CreateDeployedModelQuery)
     spec = read_spec(await decode(request, DeployedModelBody))
     account_id = request.match_info["account_id"]
     deployed = await services(request).deployed_models.create(principal(request), account_id, spec)
@@ -69,7 +73,7 @@ async def get_deployed_model(request: web.Request) -> web.StreamResponse:
 
 async def update_deployed_model(request: web.Request) -> web.StreamResponse:
     """Rename a deployed model, publish it, or make it the default of its model."""
-    spec = read_spec(await decode(request, DeployedModelBody))
+    spec = read_spec(masked_update(request, await decode(request, DeployedModelBody)))
     deployed = await services(request).deployed_models.update(principal(request), *_name(request), spec)
     return json_response(render_deployed_model(deployed))
 
@@ -139,9 +143,26 @@ COLLECTION = "/v1/accounts/{account_id}/deployedModels"
 DEPLOYED_MODEL = "/v1/accounts/{account_id}/deployedModels/{deployed_model_id}"
 
 ROUTES = [
-    Route("POST", COLLECTION, create_deployed_model, Permission.WRITE, DeployedModelBody),
-    Route("GET", COLLECTION, list_deployed_models, Permission.READ),
-    Route("GET", DEPLOYED_MODEL, get_deployed_model, Permission.READ),
-    Route("PATCH", DEPLOYED_MODEL, update_deployed_model, Permission.WRITE, DeployedModelBody),
-    Route("DELETE", DEPLOYED_MODEL, delete_deployed_model, Permission.WRITE),
+    Route(
+        "POST",
+        COLLECTION,
+        create_deployed_model,
+        Permission.WRITE,
+        DeployedModelBody,
+        answer=DeployedModelAnswer,
+        query=CreateDeployedModelQuery,
+    ),
+    Route(
+        "GET", COLLECTION, list_deployed_models, Permission.READ, answer=DeployedModelAnswer, plural="deployedModels"
+    ),
+    Route("GET", DEPLOYED_MODEL, get_deployed_model, Permission.READ, answer=DeployedModelAnswer),
+    Route(
+        "PATCH",
+        DEPLOYED_MODEL,
+        update_deployed_model,
+        Permission.WRITE,
+        DeployedModelBody,
+        answer=DeployedModelAnswer,
+    ),
+    Route("DELETE", DEPLOYED_MODEL, delete_deployed_model, Permission.WRITE, answer=Empty),
 ]

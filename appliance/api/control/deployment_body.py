@@ -11,47 +11,17 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from appliance.api.codec import decode_json, read_body
-from appliance.api.control.durations import parse_duration
+from appliance.api.control.durations import Duration, parse_duration
 from appliance.api.control.wire import NotServed, Timestamp, Wire, is_neutral, parse_enum, refuse_not_served
 from appliance.domain import LoadTarget, Precision, ScalingSchedule
 from appliance.errors import Code, HearthError
 from appliance.services.autoscaling_spec import POLICY, read_load_targets
-from appliance.services.deployment_spec import DeploymentSpec
+from appliance.services.deployment_spec import SPEC_FIELDS, DeploymentSpec
 
 GLOBAL = "GLOBAL"
 """The multi-region that means every box, so this one."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-
-SPEC_FIELDS = {
-    "baseModel": "base_model",
-    "displayName": "display_name",
-    "description": "description",
-    "annotations": "annotations",
-    "minReplicaCount": "min_replica_count",
-    "maxReplicaCount": "max_replica_count",
-    "acceleratorType": "accelerator_type",
-    "acceleratorCount": "accelerator_count",
-    "precision": "precision",
-    "maxContextLength": "max_context_length",
-    "draftModel": "draft_model",
-    "draftTokenCount": "draft_token_count",
-    "ngramSpeculationLength": "ngram_speculation_length",
-    "deploymentShape": "shape",
-    "kvCacheFraction": "kv_cache_fraction",
-    "enableAddons": "enable_addons",
-    "enableSessionAffinity": "enable_session_affinity",
-    "pinned": "is_pinned",
-    "neverEvicts": "may_evict",
-    "unusedAutoDeleteDuration": "auto_delete_s",
-    "expireTime": "expires_at",
-    f"{POLICY}.scaleUpWindow": "scale_up_window_s",
-    f"{POLICY}.scaleDownWindow": "scale_down_window_s",
-    f"{POLICY}.scaleToZeroWindow": "scale_to_zero_window_s",
-    f"{POLICY}.loadTargets": "load_targets",
-    f"{POLICY}.scalingSchedules": "scaling_schedules",
-}
-"""From the wire's path of whatever can be changed to the spec's field."""
 
 
 class PlacementBody(Wire, frozen=True, kw_only=True):
@@ -63,16 +33,16 @@ class PlacementBody(Wire, frozen=True, kw_only=True):
 class ScalingScheduleBody(Wire, frozen=True, kw_only=True):
     min_replica_count: Count
     schedule: str
-    duration: str
+    duration: Duration
     timezone: str
     description: str | None = None
     disabled: bool | None = None
 
 
 class AutoscalingPolicyBody(Wire, frozen=True, kw_only=True):
-    scale_up_window: str | None = None
-    scale_down_window: str | None = None
-    scale_to_zero_window: str | None = None
+    scale_up_window: Duration | None = None
+    scale_down_window: Duration | None = None
+    scale_to_zero_window: Duration | None = None
     load_targets: dict[str, float] | None = None
     scaling_schedules: dict[str, ScalingScheduleBody] | None = None
 
@@ -100,7 +70,7 @@ class DeploymentBody(Wire, frozen=True, kw_only=True):
     kv_cache_fraction: float | None = None
     pinned: bool | None = None
     never_evicts: bool | None = None
-    unused_auto_delete_duration: str | None = None
+    unused_auto_delete_duration: Duration | None = None
     active_model_version: NotServed = None
     auto_tune: NotServed = None
     cluster: NotServed = None
@@ -163,12 +133,11 @@ def read_spec(body: DeploymentBody, *, disables_speculation: bool = False) -> De
     )
 
 
-async def read_update(request: web.Request) -> tuple[DeploymentUpdateBody, Collection[str]]:
+async def read_update(request: web.Request, mask: str) -> tuple[DeploymentUpdateBody, Collection[str]]:
     """What is sent, and the spec's fields that it means to change."""
     content = await read_body(request) or b"{}"
     body = decode_json(content, DeploymentUpdateBody)
     refuse_not_served(body)
-    mask = request.query.get("updateMask", "")
     return body, _masked(mask) if mask else _present(msgspec.json.decode(content))
 
 
@@ -179,8 +148,12 @@ def refuse_other_regions(placement: PlacementBody | None, region: str) -> None:
     asked = {"placement.region": [placement.region or ""], "placement.multiRegion": [placement.multi_region or ""]}
     for param, names in (asked | {"placement.regions": placement.regions or []}).items():
         for name in names:
-            if not is_neutral(name) and name not in (region, GLOBAL):
-                raise HearthError(Code.INVALID, f"{param}: {name!r} is not here; this box is {region}", param)
+            refuse_other_region(name, param, region)
+
+
+def refuse_other_region(name: str | None, param: str, region: str) -> None:
+    if not is_neutral(name) and name not in (region, GLOBAL):
+        raise HearthError(Code.INVALID, f"{param}: {name!r} is not here; this box is {region}", param)
 
 
 def _present(content: Mapping[str, Any]) -> Collection[str]:

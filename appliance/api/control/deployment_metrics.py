@@ -1,11 +1,14 @@
 """The route that tells what a deployment has carried of late."""
 
+from typing import Annotated
+
+import msgspec
 from aiohttp import web
 
 from appliance.api.control.deployments import named_deployment
 from appliance.api.control.durations import parse_duration
 from appliance.api.control.paging import masked_response
-from appliance.api.control.wire import Answer
+from appliance.api.control.wire import Answer, Wire, decode_query
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.domain import ReplicaState
 from appliance.errors import Code, HearthError
@@ -16,13 +19,19 @@ from appliance.services.loads import KEPT_S
 TIME_RANGE_DEFAULT = "10m"
 
 
+class MetricsQuery(Wire, frozen=True, kw_only=True):
+    time_range: Annotated[
+        str, msgspec.Meta(description="Over which averages are taken; 10m when left out.", examples=["90s", "10m"])
+    ] = ""
+
+
 class DeploymentMetricsAnswer(Answer, frozen=True, kw_only=True):
     metrics: dict[str, float]
 
 
 async def show_deployment_metrics(request: web.Request) -> web.StreamResponse:
     """Averages over `timeRange` (10m when it is left out); times in milliseconds."""
-    span_s = read_time_range(request.query.get("timeRange", ""))
+    span_s = read_time_range(decode_query(request, MetricsQuery).time_range)
     deployment = await services(request).deployments.get(principal(request), *named_deployment(request))
     node = services(request).node
     replicas = node.supervisor.replicas(deployment.account_id, deployment.id)
@@ -43,4 +52,6 @@ def read_time_range(text: str) -> float:
 
 PATH = "/v1/accounts/{account_id}/deployments/{deployment_id}:metrics"
 
-ROUTES = [Route("GET", PATH, show_deployment_metrics, Permission.READ)]
+ROUTES = [
+    Route("GET", PATH, show_deployment_metrics, Permission.READ, answer=DeploymentMetricsAnswer, query=MetricsQuery)
+]

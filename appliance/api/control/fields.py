@@ -4,8 +4,10 @@ The answer's Struct declares them once; filters, orders and masks follow from it
 understood, `displayName` and `display_name`.
 """
 
+from collections.abc import Callable
 from enum import Enum, auto
 from functools import cache
+from operator import attrgetter
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -63,6 +65,13 @@ def read_field(resource: msgspec.Struct, field: Field) -> Any:
             return None
         value = value.get(name) if isinstance(value, dict) else getattr(value, name)
     return value
+
+
+def reader(field: Field) -> Callable[[msgspec.Struct], Any]:
+    """`read_field` of one field, for many resources."""
+    if len(field.path) == 1:
+        return attrgetter(field.path[0])
+    return lambda resource: read_field(resource, field)
 
 
 def camel(name: str) -> str:

@@ -5,7 +5,7 @@ than AND, and clauses side by side must all hold. `:` on text means "has in it",
 at an end of a value stands for anything. Functions and values without a field are refused, never ignored.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,8 @@ import msgspec
 from lark import Lark, Token, Transformer, UnexpectedInput, UnexpectedToken, v_args
 from lark.exceptions import VisitError
 
-from appliance.api.control.fields import Field, Kind, find_field, read_field
+from appliance.api.control.durations import parse_duration
+from appliance.api.control.fields import Field, Kind, find_field, reader
 from appliance.errors import Code, HearthError
 
 FILTER_LENGTH_MAX = 2000
@@ -71,6 +72,8 @@ class _ToMatches(Transformer[Token, Matches]):
         self._answer = answer
 
     def conjunction(self, *parts: Matches) -> Matches:
+        if len(parts) == 1:
+            return parts[0]
         return lambda resource: all(part(resource) for part in parts)
 
     def disjunction(self, *parts: Matches) -> Matches:
@@ -82,7 +85,8 @@ class _ToMatches(Transformer[Token, Matches]):
     def restriction(self, name: Token, comparator: Token, value: Token) -> Matches:
         field = find_field(self._answer, str(name), "filter")
         holds = _comparison(field, str(comparator), _unquoted(value))
-        return lambda resource: holds(read_field(resource, field))
+        read = reader(field)
+        return lambda resource: holds(read(resource))
 
 
 def _comparison(field: Field, comparator: str, text: str) -> Callable[[Any], bool]:
@@ -125,33 +129,42 @@ def _of_texts(comparator: str, text: str) -> Callable[[Any], bool]:
     if comparator == ":":
         return lambda value: text.casefold() in (value or "").casefold()
     if comparator == "=":
-        return lambda value: _is_equal(value or "", text)
-    compare = _COMPARE[comparator]
-    return lambda value: value is not None and compare(*_comparable(value, text))
+        is_equal = _equality(text)
+        return lambda value: is_equal(value or "")
+    stands = _ordering(comparator, text)
+    return lambda value: value is not None and stands(value)
 
 
-def _is_equal(value: str, text: str) -> bool:
+def _equality(text: str) -> Callable[[str], bool]:
+    """`90s` is `1m30s`, and a time is the same with another offset."""
     middle = text.strip("*")
     match text[:1] == "*", text[-1:] == "*":
         case True, True:
-            return middle in value
+            return lambda value: middle in value
         case True, False:
-            return value.endswith(middle)
+            return lambda value: value.endswith(middle)
         case False, True:
-            return value.startswith(middle)
-        case _:
-            if (moment := _time(text)) is not None:
-                return _time(value) == moment
-            return value == text
+            return lambda value: value.startswith(middle)
+    seconds, moment = _duration(text), _time(text)
+    if seconds is not None:
+        return lambda value: _duration(value) == seconds
+    if moment is not None:
+        return lambda value: _time(value) == moment
+    return lambda value: value == text
 
 
-def _comparable(value: str, text: str) -> Sequence[Any]:
-    """Both as numbers or as times if both are, else as they stand."""
-    for read in (_number, _time):
-        pair = [read(value), read(text)]
-        if None not in pair:
-            return pair
-    return [value, text]
+def _ordering(comparator: str, text: str) -> Callable[[str], bool]:
+    """As times, durations or numbers where both are that; else as they stand."""
+    compare = _COMPARE[comparator]
+    readings = [(read, wanted) for read in (_number, _duration, _time) if (wanted := read(text)) is not None]
+
+    def holds(value: str) -> bool:
+        for read, wanted in readings:
+            if (found := read(value)) is not None:
+                return compare(found, wanted)
+        return compare(value, text)
+
+    return holds
 
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -178,6 +191,16 @@ def _time(text: str) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo is not None else None
+
+
+def _duration(text: str) -> float | None:
+    """With its unit; a bare number is a number."""
+    if not text[-1:].isalpha():
+        return None
+    try:
+        return parse_duration(text, "filter")
+    except HearthError:
+        return None
 
 
 def _place_of(error: UnexpectedInput, text: str) -> str:

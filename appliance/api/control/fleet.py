@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from appliance.api.codec import json_response
 from appliance.api.control.deployments import named_deployment
 from appliance.api.control.leases import LeaseAnswer, render_lease
+from appliance.api.control.paging import masked_response
 from appliance.api.control.wire import Answer, render_time
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.domain import Deployment, Principal, ReplicaState, Role
@@ -108,7 +108,8 @@ async def show_fleet(request: web.Request) -> web.StreamResponse:
     samples = await asyncio.gather(*(_sample(request, view.device.id) for view in views))
     seen = [(deployment, replicas) for deployment, replicas in supervisor.all_deployments() if viewer.sees(deployment)]
     host = supervisor.host_view()
-    return json_response(
+    return masked_response(
+        request,
         FleetAnswer(
             devices=[_device(view, sample, viewer) for view, sample in zip(views, samples, strict=True)],
             host=_host(host, viewer) if host.host_bytes and not supervisor.ledger.is_host_a_device else None,
@@ -120,7 +121,7 @@ async def show_fleet(request: web.Request) -> web.StreamResponse:
             ],
             deployments=[_load(request, deployment, replicas) for deployment, replicas in seen],
             leases=[render_lease(request, lease) for lease in services(request).node.leases.list(principal(request))],
-        )
+        ),
     )
 
 
@@ -130,11 +131,13 @@ async def explain_deployment(request: web.Request) -> web.StreamResponse:
     deployment = await services(request).deployments.get(principal(request), account_id, deployment_id)
     explanation = services(request).node.supervisor.explanation(account_id, deployment_id)
     if explanation is None:
-        return json_response(
-            ExplanationAnswer(deployment=deployment.name, state=deployment.state, reason=deployment.status_message)
+        unexplained = ExplanationAnswer(
+            deployment=deployment.name, state=deployment.state, reason=deployment.status_message
         )
+        return masked_response(request, unexplained)
     viewer = _Viewer(request)
-    return json_response(
+    return masked_response(
+        request,
         ExplanationAnswer(
             deployment=deployment.name,
             state=deployment.state,
@@ -152,7 +155,7 @@ async def explain_deployment(request: web.Request) -> web.StreamResponse:
                 for candidate in explanation.candidates
                 if viewer.name_of(candidate.owner) != OTHERS
             ],
-        )
+        ),
     )
 
 
@@ -274,11 +277,12 @@ def _hit_rate(window: LoadWindow, beats: Iterable[Heartbeat]) -> float | None:
 
 
 ROUTES = [
-    Route("GET", "/v1/node/fleet", show_fleet, Permission.READ),
+    Route("GET", "/v1/node/fleet", show_fleet, Permission.READ, answer=FleetAnswer),
     Route(
         "GET",
         "/v1/accounts/{account_id}/deployments/{deployment_id}:explain",
         explain_deployment,
         Permission.READ,
+        answer=ExplanationAnswer,
     ),
 ]

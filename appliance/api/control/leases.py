@@ -1,9 +1,12 @@
 """Routes of leases: device memory for programs outside Hearth. Ours, not of the platform that we speak for."""
 
+from typing import Annotated
+
+import msgspec
 from aiohttp import web
 
 from appliance.api.codec import json_response
-from appliance.api.control.durations import parse_duration
+from appliance.api.control.durations import Duration, parse_duration
 from appliance.api.control.wire import Answer, Empty, Wire, decode, is_neutral, render_time
 from appliance.api.routing import Permission, Route, principal, services
 from appliance.domain import Lease
@@ -14,12 +17,12 @@ DEFAULT_WAIT_S = 120.0
 
 
 class LeaseBody(Wire, frozen=True, kw_only=True):
-    memory_bytes: int
-    duration: str
+    memory_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    duration: Duration
     accelerator_type: str | None = None
-    accelerator_count: int | None = None
+    accelerator_count: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
     command: str | None = None
-    wait_timeout: str | None = None
+    wait_timeout: Duration | None = None
     """How long the memory may take to come free."""
 
 
@@ -45,7 +48,7 @@ async def create_lease(request: web.Request) -> web.StreamResponse:
         accelerator_type=None if is_neutral(body.accelerator_type) else body.accelerator_type,
         accelerator_count=body.accelerator_count or 1,
         command=(body.command or "")[:COMMAND_LENGTH_MAX],
-        wait_s=DEFAULT_WAIT_S if body.wait_timeout is None else parse_duration(body.wait_timeout, "waitTimeout"),
+        wait_s=parse_duration(body.wait_timeout, "waitTimeout") if body.wait_timeout else DEFAULT_WAIT_S,
     )
     return json_response(render_lease(request, await services(request).node.leases.take(principal(request), ask)))
 
@@ -78,7 +81,7 @@ def render_lease(request: web.Request, lease: Lease) -> LeaseAnswer:
 
 
 ROUTES = [
-    Route("POST", "/v1/node/leases", create_lease, Permission.WRITE, LeaseBody),
-    Route("POST", "/v1/node/leases/{lease_id}:renew", renew_lease, Permission.WRITE),
-    Route("DELETE", "/v1/node/leases/{lease_id}", delete_lease, Permission.WRITE),
+    Route("POST", "/v1/node/leases", create_lease, Permission.WRITE, LeaseBody, answer=LeaseAnswer),
+    Route("POST", "/v1/node/leases/{lease_id}:renew", renew_lease, Permission.WRITE, answer=LeaseAnswer),
+    Route("DELETE", "/v1/node/leases/{lease_id}", delete_lease, Permission.WRITE, answer=Empty),
 ]

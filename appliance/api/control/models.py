@@ -1,131 +1,76 @@
-"""Routes of models: create, upload file by file to signed URLs, have the files checked, look, delete."""
+"""Routes of models: made, filled file by file over signed URLs, checked, looked at, changed, downloaded, deleted."""
 
-from collections.abc import Sequence
-from enum import StrEnum
+from typing import Annotated
 
+import msgspec
 from aiohttp import web
 
-from appliance.api.codec import json_response, receive_chunks
-from appliance.api.control.deployed_models import DeployedModelRef, render_ref
-from appliance.api.control.paging import flag, list_response, masked_response
+from appliance.api.codec import json_response
+from appliance.api.control.model_answer import ModelAnswer, render_model
+from appliance.api.control.model_body import ModelBody, read_ask
+from appliance.api.control.paging import (
+    RenderedOnce,
+    asked_page_size,
+    asked_place,
+    is_asked_plainly,
+    list_response,
+    masked_response,
+    page_response,
+)
+from appliance.api.control.transfers import base_url
+from appliance.api.control.update_masks import masked_update
 from appliance.api.control.wire import (
-    Answer,
     Empty,
     Int64,
     NotServed,
-    Status,
+    ResourceId,
+    UpdateQuery,
     Wire,
     decode,
+    decode_query,
     not_served,
     parse_enum,
-    render_time,
 )
 from appliance.api.routing import Permission, Route, principal, services
-from appliance.domain import DeployedModel, Model, ModelKind
+from appliance.domain import Model, Precision
+from appliance.errors import Code, HearthError
 from appliance.names import last_segment
-from models.info import ModelInfo
-
-PRECISIONS = {"bfloat16": "BF16", "float16": "FP16", "float32": "FP32"}
-
-
-class CheckpointFormat(StrEnum):
-    HUGGINGFACE = "HUGGINGFACE"
-
-
-class BaseModelDetailsBody(Wire, frozen=True, kw_only=True):
-    """What inspection finds by itself is ignored here."""
-
-    checkpoint_format: str | None = None
-    tunable: NotServed = None
-    supports_mtp: NotServed = None
-
-
-class PeftDetailsBody(Wire, frozen=True, kw_only=True):
-    """Rank and layers are what inspection finds; what is said of them here is ignored."""
-
-    base_model: str | None = None
-    r: int | None = None
-    target_modules: list[str] | None = None
-    merge_addon_model_name: NotServed = None
-
-
-class ModelBody(Wire, frozen=True, kw_only=True):
-    display_name: str | None = None
-    description: str | None = None
-    kind: str | None = None
-    public: bool | None = None
-    base_model_details: BaseModelDetailsBody | None = None
-    peft_details: PeftDetailsBody | None = None
-    supports_lora: bool | None = None
-    """Every base model does."""
-    context_length: NotServed = None
-    conversation_config: NotServed = None
-    default_draft_model: NotServed = None
-    default_draft_token_count: NotServed = None
-    deprecation_date: NotServed = None
-    github_url: NotServed = None
-    hugging_face_url: NotServed = None
-    snapshot_type: NotServed = None
-    supports_image_input: NotServed = None
-    supports_tools: NotServed = None
-    teft_details: NotServed = None
-    training_context_length: NotServed = None
 
 
 class CreateModelBody(Wire, frozen=True, kw_only=True):
-    model_id: str
+    model_id: ResourceId
     model: ModelBody = ModelBody()
     cluster: NotServed = None
 
 
 class UploadEndpointBody(Wire, frozen=True, kw_only=True):
-    filename_to_size: dict[str, Int64]
-    enable_resumable_upload: NotServed = None
+    filename_to_size: Annotated[
+        dict[str, Int64],
+        msgspec.Meta(description="Each file's exact size in bytes.", examples=[{"config.json": 689}]),
+    ]
+    enable_resumable_upload: Annotated[
+        bool, msgspec.Meta(description="The URLs also take a file in parts, and go on where a broken upload ended.")
+    ] = False
 
 
-class BaseModelDetails(Answer, frozen=True, kw_only=True):
-    checkpoint_format: str
-    model_type: str
-    parameter_count: str
-    default_precision: str
-    world_size: int
-
-
-class PeftDetails(Answer, frozen=True, kw_only=True):
-    base_model: str
-    r: int | None = None
-    target_modules: list[str] | None = None
-
-
-class ModelAnswer(Answer, frozen=True, kw_only=True):
-    name: str
-    display_name: str
-    description: str
-    kind: str
-    state: str
-    status: Status
-    public: bool
-    context_length: int | None = None
-    base_model_details: BaseModelDetails | None = None
-    peft_details: PeftDetails | None = None
-    default_sampling_params: dict[str, float] | None = None
-    use_hf_apply_chat_template: bool | None = None
-    supports_image_input: bool
-    supports_tools: bool
-    supports_lora: bool
-    supports_serverless: bool
-    deployed_model_refs: list[DeployedModelRef] | None = None
-    """Filled where one model is asked for, not in lists."""
-    create_time: str | None = None
-    update_time: str | None = None
+class PrepareBody(Wire, frozen=True, kw_only=True):
+    precision: str
 
 
 class UploadEndpoint(Wire, frozen=True, kw_only=True):
     filename_to_signed_urls: dict[str, str]
 
 
-class UploadedFile(Wire, frozen=True, kw_only=True):
-    sha256: str
+class DownloadEndpoint(Wire, frozen=True, kw_only=True):
+    filename_to_signed_urls: dict[str, str]
+
+
+class ValidateUploadQuery(Wire, frozen=True, kw_only=True):
+    config_only: Annotated[
+        bool, msgspec.Meta(description="Only look at config.json, and leave the model as it is.")
+    ] = False
+    skip_hf_config_validation: Annotated[bool, msgspec.Meta(description="Not served: all is checked.")] = False
+    trust_remote_code: Annotated[bool, msgspec.Meta(description="Not served: a model's own code never runs.")] = False
 
 
 class UploadChecks(Wire, frozen=True, kw_only=True):
@@ -133,136 +78,137 @@ class UploadChecks(Wire, frozen=True, kw_only=True):
 
 
 async def create_model(request: web.Request) -> web.StreamResponse:
-    """Create a model that waits for its files."""
+    """Create a model that waits for its files.
+
+    Its own chat template is used unless `conversationConfig` brings another, which is tried before it is taken.
+    """
     body = await decode(request, CreateModelBody)
-    details = body.model.base_model_details or BaseModelDetailsBody()
-    peft = body.model.peft_details or PeftDetailsBody()
-    kind = parse_enum(ModelKind, body.model.kind, "model.kind") or (
-        ModelKind.HF_PEFT_ADDON if peft.base_model else ModelKind.HF_BASE_MODEL
-    )
-    parse_enum(CheckpointFormat, details.checkpoint_format, "model.baseModelDetails.checkpointFormat")
     model = await services(request).models.create(
-        principal(request),
-        request.match_info["account_id"],
-        body.model_id,
-        display_name=body.model.display_name or "",
-        description=body.model.description or "",
-        kind=kind,
-        is_public=body.model.public or False,
-        base_model=peft.base_model or None,
+        principal(request), request.match_info["account_id"], body.model_id, read_ask(body.model, "model.")
     )
-    return json_response(render_model(model))
+    return json_response(await _render_whole(request, model))
 
 
 async def list_models(request: web.Request) -> web.StreamResponse:
     """List the models of an account."""
+    if is_asked_plainly(request):
+        limit, after = asked_page_size(request), asked_place(request)
+        account_id, after_id = request.match_info["account_id"], after[0].rpartition("/")[2] if after else ""
+        page = await services(request).models.list_after(principal(request), account_id, after_id, limit + 1)
+        if page is not None:
+            rendered = [render_model(model) for model in page[0]]
+            return page_response(request, "models", ModelAnswer, rendered, limit, page[1])
     models = await services(request).models.list(principal(request), request.match_info["account_id"])
-    return list_response(request, "models", ModelAnswer, models, render_model)
+    await _render_listed.prepare(models)
+    return list_response(request, "models", ModelAnswer, models, _render_listed)
 
 
 async def get_model(request: web.Request) -> web.StreamResponse:
     """Get a model, and where it is served."""
-    model = await services(request).models.get(principal(request), *_name(request))
-    places = await services(request).deployed_models.list_of_model(principal(request), model)
-    return masked_response(request, render_model(model, places))
+    model = await services(request).models.get(principal(request), *named_model(request))
+    return masked_response(request, await _render_whole(request, model))
+
+
+async def update_model(request: web.Request) -> web.StreamResponse:
+    """Change the fields that are present, or those that updateMask names.
+
+    Deployments of a model whose `conversationConfig` or `contextLength` changes replace their replicas one by one.
+    """
+    ask = read_ask(masked_update(request, await decode(request, ModelBody)))
+    model = await services(request).models.update(principal(request), *named_model(request), ask)
+    return json_response(await _render_whole(request, model))
 
 
 async def delete_model(request: web.Request) -> web.StreamResponse:
     """Delete a model and its files."""
-    await services(request).models.delete(principal(request), *_name(request))
+    await services(request).models.delete(principal(request), *named_model(request))
+    return json_response(Empty())
+
+
+async def prepare_model(request: web.Request) -> web.StreamResponse:
+    """Have a model made ready for a precision.
+
+    Those in the model's `precisions` need no preparation, so this returns at once; others are refused.
+    """
+    body = await decode(request, PrepareBody)
+    precision = parse_enum(Precision, body.precision, "precision")
+    if precision is None:
+        raise HearthError(Code.INVALID, f"precision: one of {', '.join(Precision)}", "precision")
+    await services(request).model_files.require_prepared(principal(request), *named_model(request))
     return json_response(Empty())
 
 
 async def get_upload_endpoint(request: web.Request) -> web.StreamResponse:
     """Get a signed URL for each file of a model."""
     body = await decode(request, UploadEndpointBody)
-    sizes = {filename: int(size) for filename, size in body.filename_to_size.items()}
-    base_url = services(request).config.server.public_url or f"{request.scheme}://{request.host}"
-    urls = await services(request).models.upload_urls(principal(request), *_name(request), sizes, base_url.rstrip("/"))
+    urls = await services(request).model_files.upload_urls(
+        principal(request),
+        *named_model(request),
+        {filename: int(size) for filename, size in body.filename_to_size.items()},
+        base_url(request),
+        body.enable_resumable_upload,
+    )
     return json_response(UploadEndpoint(filename_to_signed_urls=urls))
 
 
-async def receive_file(request: web.Request) -> web.StreamResponse:
-    """Take a file of a model at its signed URL. Some clients take nothing but 200 for success."""
-    settings = services(request).config.server
-    chunks = receive_chunks(request, settings.max_file_bytes, settings.upload_idle_timeout_s)
-    sha256 = await services(request).models.receive_file(
-        request.match_info["token"], request.match_info["filename"], chunks
+async def get_download_endpoint(request: web.Request) -> web.StreamResponse:
+    """Get a signed URL for each file of a model, good for a day. The audit log tells who asked."""
+    urls = await services(request).model_files.download_urls(
+        principal(request), *named_model(request), base_url(request)
     )
-    return json_response(UploadedFile(sha256=sha256))
+    return json_response(DownloadEndpoint(filename_to_signed_urls=urls))
 
 
 async def validate_upload(request: web.Request) -> web.StreamResponse:
     """Check the files of a model and make it ready."""
-    for name in ("skipHfConfigValidation", "trustRemoteCode", "configOnly"):
-        if flag(request, name):
+    query = decode_query(request, ValidateUploadQuery)
+    refused = {"skipHfConfigValidation": query.skip_hf_config_validation, "trustRemoteCode": query.trust_remote_code}
+    for name, is_asked in refused.items():
+        if is_asked:
             raise not_served(name)
-    warnings = await services(request).models.validate_upload(principal(request), *_name(request))
-    return json_response(UploadChecks(warnings=warnings))
+    files = services(request).model_files
+    check = files.check_config if query.config_only else files.validate_upload
+    return json_response(UploadChecks(warnings=await check(principal(request), *named_model(request))))
 
 
-def render_model(model: Model, places: Sequence[DeployedModel] | None = None) -> ModelAnswer:
-    """`places`: where it is served, if that is to be shown."""
-    info = model.info
-    return ModelAnswer(
-        name=model.name,
-        display_name=model.display_name,
-        description=model.description,
-        kind=model.kind,
-        state=model.state,
-        status=Status(message=model.status_message),
-        public=model.is_public,
-        context_length=info.max_context_length if info else None,
-        base_model_details=_render_details(info) if info else None,
-        peft_details=_render_peft_details(model),
-        default_sampling_params=info.default_sampling if info else None,
-        use_hf_apply_chat_template=info.has_chat_template if info else None,
-        supports_image_input=info is not None and info.vision is not None,
-        supports_tools=False,
-        supports_lora=model.kind is ModelKind.HF_BASE_MODEL and info is not None,
-        supports_serverless=model.is_serverless,
-        deployed_model_refs=None if places is None else [render_ref(place) for place in places],
-        create_time=render_time(model.created_at),
-        update_time=render_time(model.updated_at),
-    )
-
-
-def _render_details(info: ModelInfo) -> BaseModelDetails:
-    return BaseModelDetails(
-        checkpoint_format=CheckpointFormat.HUGGINGFACE,
-        model_type=info.model_type,
-        parameter_count=str(info.num_parameters),
-        default_precision=PRECISIONS.get(info.dtype, "PRECISION_UNSPECIFIED"),
-        world_size=1,
-    )
-
-
-def _render_peft_details(model: Model) -> PeftDetails | None:
-    if model.base_model is None:
-        return None
-    addon = model.addon_info
-    return PeftDetails(
-        base_model=model.base_model,
-        r=addon.rank if addon else None,
-        target_modules=addon.target_modules if addon else None,
-    )
-
-
-def _name(request: web.Request) -> tuple[str, str]:
+def named_model(request: web.Request) -> tuple[str, str]:
     """Account and id; some clients put the full name into the path's last segment."""
     account_id = request.match_info["account_id"]
     return account_id, last_segment(request.match_info["model_id"], account_id, "models", "model_id")
 
 
+async def _render_whole(request: web.Request, model: Model) -> ModelAnswer:
+    places = await services(request).deployed_models.list_of_model(principal(request), model)
+    return render_model(model, places, await services(request).model_files.conversation_config(model))
+
+
+_render_listed = RenderedOnce(render_model)
+
 COLLECTION = "/v1/accounts/{account_id}/models"
 MODEL = "/v1/accounts/{account_id}/models/{model_id}"
 
 ROUTES = [
-    Route("POST", COLLECTION, create_model, Permission.WRITE, CreateModelBody),
-    Route("GET", COLLECTION, list_models, Permission.READ),
-    Route("GET", MODEL, get_model, Permission.READ),
-    Route("DELETE", MODEL, delete_model, Permission.WRITE),
-    Route("POST", f"{MODEL}:getUploadEndpoint", get_upload_endpoint, Permission.WRITE, UploadEndpointBody),
-    Route("PUT", "/v1/uploads/{token}/{filename}", receive_file, Permission.SIGNED_URL),
-    Route("GET", f"{MODEL}:validateUpload", validate_upload, Permission.WRITE),
+    Route("POST", COLLECTION, create_model, Permission.WRITE, CreateModelBody, answer=ModelAnswer),
+    Route("GET", COLLECTION, list_models, Permission.READ, answer=ModelAnswer, plural="models"),
+    Route("GET", MODEL, get_model, Permission.READ, answer=ModelAnswer),
+    Route("PATCH", MODEL, update_model, Permission.WRITE, ModelBody, answer=ModelAnswer, query=UpdateQuery),
+    Route("DELETE", MODEL, delete_model, Permission.WRITE, answer=Empty),
+    Route("POST", f"{MODEL}:prepare", prepare_model, Permission.WRITE, PrepareBody, answer=Empty),
+    Route(
+        "POST",
+        f"{MODEL}:getUploadEndpoint",
+        get_upload_endpoint,
+        Permission.WRITE,
+        UploadEndpointBody,
+        answer=UploadEndpoint,
+    ),
+    Route("GET", f"{MODEL}:getDownloadEndpoint", get_download_endpoint, Permission.WRITE, answer=DownloadEndpoint),
+    Route(
+        "GET",
+        f"{MODEL}:validateUpload",
+        validate_upload,
+        Permission.WRITE,
+        answer=UploadChecks,
+        query=ValidateUploadQuery,
+    ),
 ]

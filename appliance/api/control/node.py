@@ -1,10 +1,12 @@
 """Routes of the machine itself: is it alive, is it ready, what does it count, what can it do, whose key is this."""
 
+from importlib.metadata import version as distribution_version
+
 from aiohttp import web
 
 from appliance.api.codec import json_response
-from appliance.api.openapi import ROUTE_TABLE, describe
-from appliance.api.routing import Permission, Route, principal, services
+from appliance.api.control.wire import Answer, Wire
+from appliance.api.routing import Content, Permission, Route, principal, services
 from appliance.errors import Code, HearthError
 from appliance.services.access import can_look_inside, require_account
 from appliance.services.metrics import CONTENT_TYPE
@@ -12,9 +14,22 @@ from appliance.services.metrics import CONTENT_TYPE
 ACCOUNT_HEADER = "x-fireworks-account-id"
 
 
+class KeyHolderAnswer(Answer, frozen=True, kw_only=True):
+    account: str
+    user: str
+    role: str
+    key_id: str
+    version: str
+    """Of the daemon."""
+
+
+class HealthAnswer(Wire, frozen=True, kw_only=True):
+    status: str
+
+
 async def show_health(request: web.Request) -> web.StreamResponse:
     """The process is alive and its event loop turns."""
-    return json_response({"status": "ok"})
+    return json_response(HealthAnswer(status="ok"))
 
 
 async def show_readiness(request: web.Request) -> web.StreamResponse:
@@ -24,7 +39,7 @@ async def show_readiness(request: web.Request) -> web.StreamResponse:
         raise HearthError(Code.UNAVAILABLE, "not ready: the state store has failed")
     if not node.supervisor.is_running:
         raise HearthError(Code.UNAVAILABLE, "not ready: the supervisor is not running")
-    return json_response({"status": "ready"})
+    return json_response(HealthAnswer(status="ready"))
 
 
 async def show_metrics(request: web.Request) -> web.StreamResponse:
@@ -47,23 +62,27 @@ async def show_account_metrics(request: web.Request) -> web.StreamResponse:
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
-async def show_openapi(request: web.Request) -> web.StreamResponse:
-    """This API as an OpenAPI document."""
-    return json_response(describe(request.app[ROUTE_TABLE]))
-
-
 async def verify_api_key(request: web.Request) -> web.StreamResponse:
-    """Whose key this is; clients read the header."""
-    account_id = principal(request).account_id
-    return json_response({"account": f"accounts/{account_id}"}, headers={ACCOUNT_HEADER: account_id})
+    """Whose key this is; older clients read the header alone."""
+    holder = principal(request)
+    account = f"accounts/{holder.account_id}"
+    answer = KeyHolderAnswer(
+        account=account,
+        user=f"{account}/users/{holder.user_id}",
+        role=holder.role,
+        key_id=holder.key_id,
+        version=distribution_version("hearth"),
+    )
+    return json_response(answer, headers={ACCOUNT_HEADER: holder.account_id})
 
+
+PROMETHEUS = Content("text/plain", "Metrics in the text format of Prometheus.", is_text=True)
 
 ROUTES = [
-    Route("GET", "/health", show_health, Permission.PUBLIC),
-    Route("GET", "/healthz", show_health, Permission.PUBLIC),
-    Route("GET", "/readyz", show_readiness, Permission.PUBLIC),
-    Route("GET", "/metrics", show_metrics, Permission.ADMIN),
-    Route("GET", "/v1/accounts/{account_id}/metrics", show_account_metrics, Permission.READ),
-    Route("GET", "/openapi.json", show_openapi, Permission.PUBLIC),
-    Route("GET", "/verifyApiKey", verify_api_key, Permission.READ),
+    Route("GET", "/health", show_health, Permission.PUBLIC, answer=HealthAnswer),
+    Route("GET", "/healthz", show_health, Permission.PUBLIC, answer=HealthAnswer),
+    Route("GET", "/readyz", show_readiness, Permission.PUBLIC, answer=HealthAnswer),
+    Route("GET", "/metrics", show_metrics, Permission.ADMIN, answer=PROMETHEUS),
+    Route("GET", "/v1/accounts/{account_id}/metrics", show_account_metrics, Permission.READ, answer=PROMETHEUS),
+    Route("GET", "/verifyApiKey", verify_api_key, Permission.READ, answer=KeyHolderAnswer),
 ]

@@ -4,30 +4,44 @@ A resource's place is a list of plain values, so that a page token can hold it; 
 order of what tells them apart.
 """
 
-from typing import Any, NamedTuple
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from appliance.api.control.fields import Field, Kind, find_field, read_field
+from appliance.api.control.fields import Field, Kind, find_field, read_field, reader
 from appliance.errors import Code, HearthError
 
 ORDER_FIELDS_MAX = 8
+_RANKS = {type(None): 0, bool: 1, int: 2, float: 2, str: 3}
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Order(NamedTuple):
     fields: tuple[tuple[Field, bool], ...]
     """Each with whether it descends."""
 
+    def sort(self, resources: list[T]) -> None:
+        """By the last field first, for each sort leaves equals as they stand."""
+        for field, is_descending in reversed(self.fields):
+            resources.sort(key=_rank_of(field), reverse=is_descending)
+
     def place(self, resource: msgspec.Struct) -> list[Any]:
         """For a token."""
         return [read_field(resource, field) for field, _ in self.fields]
 
     def sort_key(self, place: list[Any]) -> tuple[Any, ...]:
-        """Raises TypeError or ValueError for what is no place of this order."""
+        """Of what `place` gave."""
         return tuple(
             _Descending(_rank(value)) if is_descending else _rank(value)
             for value, (_, is_descending) in zip(place, self.fields, strict=True)
         )
+
+    def index_after(self, place: list[Any], resources: list[T]) -> int:
+        """Of sorted resources, where those begin that stand behind the place."""
+        return bisect_right(resources, self.sort_key(place), key=lambda each: self.sort_key(self.place(each)))
 
 
 class _Descending:
@@ -68,18 +82,14 @@ def _sortable(answer: type[msgspec.Struct], name: str) -> Field:
     return field
 
 
+def _rank_of(field: Field) -> Callable[[msgspec.Struct], tuple[int, Any]]:
+    read = reader(field)
+    return lambda resource: _rank(read(resource))
+
+
 def _rank(value: Any) -> tuple[int, Any]:
     """Nothing before flags before numbers before texts, so that any two can be compared."""
-    match value:
-        case None:
-            return (0, 0)
-        case bool():
-            return (1, value)
-        case int() | float():
-            return (2, value)
-        case str():
-            return (3, value)
-    raise TypeError(f"{type(value).__name__} has no order")
+    return (_RANKS[type(value)], value)
 
 
 def _refusal(message: str) -> HearthError:

@@ -1,46 +1,32 @@
-"""Lists page by page, filtered, ordered and masked; single answers masked; and flags in the query.
+"""Lists page by page, filtered, ordered and masked; and single answers masked.
 
 A page token holds the place of its page's last resource, so pages neither repeat nor skip what stays while others come
 and go.
 """
 
-import base64
+import asyncio
+import hashlib
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-import msgspec
 from aiohttp import web
 
 from appliance.api.codec import json_response
 from appliance.api.control.filters import parse_filter
 from appliance.api.control.masks import parse_mask
 from appliance.api.control.ordering import Order, parse_order
+from appliance.api.control.page_tokens import PAGE_TOKENS
 from appliance.api.control.wire import Answer
 from appliance.errors import Code, HearthError
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
 """Larger requests get this many."""
+RENDERED_MAX = 20_000
+RENDERED_AT_ONCE = 256
 
 T = TypeVar("T")
 AnswerT = TypeVar("AnswerT", bound=Answer)
-
-
-class _Position(msgspec.Struct, frozen=True, array_like=True):
-    """What a page token says."""
-
-    list_name: str
-    after: list[Any]
-
-
-def flag(request: web.Request, name: str) -> bool:
-    match request.query.get(name, "").lower():
-        case "" | "false" | "0":
-            return False
-        case "true" | "1":
-            return True
-        case text:
-            raise HearthError(Code.INVALID, f"{name}: expected true or false, got {text[:40]!r}", name)
 
 
 def masked_response(request: web.Request, answer: Answer) -> web.Response:
@@ -68,43 +54,71 @@ def list_response(
     )
 
 
+def is_asked_plainly(request: web.Request) -> bool:
+    """All of it, in its own order: then a page can be read without what comes before and after it."""
+    return not request.query.get("filter") and not request.query.get("orderBy")
+
+
+def asked_place(request: web.Request) -> list[Any]:
+    """The place of the last resource of the page before; empty for the first page."""
+    token = request.query.get("pageToken", "")
+    return request.app[PAGE_TOKENS].read(token, name_of_list(request)) if token else []
+
+
+def page_response(
+    request: web.Request, plural: str, answer: type[AnswerT], found: list[AnswerT], size: int, total: int
+) -> web.Response:
+    """A page that was read by itself, by name, with one more than was asked for if there is one."""
+    mask, page, token = parse_mask(request.query.get("readMask", ""), answer), found[:size], ""
+    if len(found) > size:
+        place = parse_order("name", answer, "name").place(page[-1])
+        token = request.app[PAGE_TOKENS].issue(name_of_list(request), place)
+    return json_response({plural: [mask.apply(item) for item in page], "nextPageToken": token, "totalSize": total})
+
+
+class RenderedOnce(Generic[T, AnswerT]):
+    """For long lists: the answer of an identical resource is the one given before. It may depend on nothing else."""
+
+    def __init__(self, render: Callable[[T], AnswerT]) -> None:
+        self._render = render
+        self._remembered: dict[int, tuple[T, AnswerT]] = {}
+
+    def __call__(self, resource: T) -> AnswerT:
+        before = self._remembered.get(id(resource))
+        if before is None or before[0] is not resource:
+            if len(self._remembered) >= RENDERED_MAX:
+                del self._remembered[next(iter(self._remembered))]
+            before = self._remembered[id(resource)] = resource, self._render(resource)
+        return before[1]
+
+    async def prepare(self, resources: Iterable[T]) -> None:
+        """Render those that are new, while everybody else goes on."""
+        known = self._remembered
+        new = [each for each in resources if (before := known.get(id(each))) is None or before[0] is not each]
+        for number, resource in enumerate(new):
+            self(resource)
+            if number % RENDERED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+
 def _take_page(request: web.Request, found: list[AnswerT], order: Order) -> tuple[list[AnswerT], str]:
-    places = [(order.sort_key(place), place, item) for item in found for place in [order.place(item)]]
-    places.sort(key=lambda each: each[0])
-    after = _position(request, order)
-    if after is not None:
-        places = [each for each in places if after < each[0]]
-    page = places[: _page_size(request)]
-    token = _token(request, page[-1][1]) if len(page) < len(places) else ""
-    return [item for _, _, item in page], token
+    size, after = asked_page_size(request), asked_place(request)
+    order.sort(found)
+    begin = order.index_after(after, found) if after else 0
+    page = found[begin : begin + size]
+    is_last = begin + size >= len(found)
+    return page, "" if is_last else request.app[PAGE_TOKENS].issue(name_of_list(request), order.place(page[-1]))
 
 
-def _page_size(request: web.Request) -> int:
+def asked_page_size(request: web.Request) -> int:
     text = request.query.get("pageSize") or "0"
     if not text.isascii() or not text.isdecimal() or len(text) > 9:
         raise HearthError(Code.INVALID, f"pageSize: expected a number, got {text[:40]!r}", "pageSize")
     return min(int(text) or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
 
 
-def _position(request: web.Request, order: Order) -> tuple[Any, ...] | None:
-    text = request.query.get("pageToken", "")
-    if not text:
-        return None
-    try:
-        position = msgspec.json.decode(base64.b64decode(text, altchars=b"-_", validate=True), type=_Position)
-        if position.list_name == _list_name(request):
-            return order.sort_key(position.after)
-    except (ValueError, TypeError, msgspec.DecodeError) as error:
-        raise HearthError(Code.INVALID, "pageToken: this is no page token", "pageToken") from error
-    raise HearthError(Code.INVALID, "pageToken: it belongs to a list asked for differently", "pageToken")
-
-
-def _token(request: web.Request, after: list[Any]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(_Position(_list_name(request), after))).decode()
-
-
-def _list_name(request: web.Request) -> str:
+def name_of_list(request: web.Request) -> str:
     """The list's path and whatever chose and ordered its members: the same on every page."""
     own = ("pageSize", "pageToken", "readMask")
     others = sorted((name, value) for name, value in request.query.items() if name not in own)
-    return f"{request.path}?{others}"
+    return hashlib.sha256(f"{request.path}?{others}".encode(errors="surrogateescape")).hexdigest()

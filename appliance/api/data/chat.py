@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from appliance.api.data.answer import LEGACY_SHAPE, SHAPE
+from appliance.api.data.answer_schemas import ChatCompletion, ChatCompletionChunk
 from appliance.api.data.generation import Count, decode_generation, invalid, to_generation, unsupported
 from appliance.api.data.image_parts import ImageSource, ImageUrl, read_images
 from appliance.api.data.reasoning import to_reasoning
@@ -169,5 +170,13 @@ def _tool_call(call: MessageToolCall) -> ToolCall:
 
 
 ROUTES = [
-    Route("POST", "/inference/v1/chat/completions", create_chat_completion, Permission.INFER, ChatBody),
+    Route(
+        "POST",
+        "/inference/v1/chat/completions",
+        create_chat_completion,
+        Permission.INFER,
+        ChatBody,
+        answer=ChatCompletion,
+        event=ChatCompletionChunk,
+    ),
 ]

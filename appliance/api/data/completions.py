@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from appliance.api.data.answer_schemas import Completion, CompletionChunk
 from appliance.api.data.choices import Shape
 from appliance.api.data.generation import GenerationBody, TokenId, decode_generation, invalid, to_generation
 from appliance.api.data.image_parts import ImageSource, read_images
@@ -100,5 +101,13 @@ def _prompt(item: str | list[int], index: int) -> Prompt:
 
 
 ROUTES = [
-    Route("POST", "/inference/v1/completions", create_completion, Permission.INFER, CompletionBody),
+    Route(
+        "POST",
+        "/inference/v1/completions",
+        create_completion,
+        Permission.INFER,
+        CompletionBody,
+        answer=Completion,
+        event=CompletionChunk,
+    ),
 ]

@@ -31,6 +31,13 @@ class TextBlock(msgspec.Struct, tag_field="type", tag="text"):
     text: str
 
 
+class SystemBlock(msgspec.Struct):
+    """Text is all that there is of the system; alone of its kind, it has to name it all the same."""
+
+    type: Literal["text"]
+    text: str
+
+
 class ImageBlock(msgspec.Struct, tag_field="type", tag="image"):
     source: Base64Source | UrlSource
 
@@ -70,7 +77,7 @@ class _Place(NamedTuple):
     block: Block
 
 
-def to_system(system: str | list[TextBlock] | None) -> list[ChatMessage]:
+def to_system(system: str | list[SystemBlock] | None) -> list[ChatMessage]:
     text = system if isinstance(system, str) else "".join(block.text for block in system or [])
     return [ChatMessage(role="system", content=text)] if text else []
 

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from appliance.api.codec import decode_json, ignored_fields, json_response, read_body, stream_events
+from appliance.api.data.answer_schemas import MessageAnswer, MessageEvent
 from appliance.api.data.chat import check_number
 from appliance.api.data.generation import (
     IGNORED_FIELDS_HEADER,
@@ -23,9 +24,10 @@ from appliance.api.data.generation import (
 )
 from appliance.api.data.image_parts import read_images
 from appliance.api.data.message_answer import WholeMessage
-from appliance.api.data.message_input import InputMessage, TextBlock, image_sources, to_chat_messages, to_system
+from appliance.api.data.message_input import InputMessage, SystemBlock, image_sources, to_chat_messages, to_system
 from appliance.api.data.message_stream import MessageEncoder
 from appliance.api.data.performance import Stopwatch, to_headers
+from appliance.api.data.rate_limit_headers import rate_limit_headers
 from appliance.api.data.reasoning import Thinking, ThinkingDisabled, ThinkingEnabled, to_reasoning
 from appliance.api.data.rendering import collect, encoded
 from appliance.api.data.response_format import AnswerFormat, constrain, unenforced_headers
@@ -82,7 +84,7 @@ class MessagesBody(msgspec.Struct, kw_only=True):
     model: str
     messages: list[InputMessage]
     max_tokens: Count
-    system: str | list[TextBlock] | None = None
+    system: str | list[SystemBlock] | None = None
     stop_sequences: list[str] | None = None
     temperature: Probability | None = None
     top_p: Probability | None = None
@@ -120,6 +122,7 @@ async def _respond(
 ) -> web.StreamResponse:
     answer = await services(request).inference.begin(principal(request), generation)
     stopwatch = Stopwatch(answer)
+    headers = headers | rate_limit_headers(answer.headroom)
     if is_streamed:
         events = encoded(answer.outputs, MessageEncoder(generation, stopwatch), stopwatch)
         return await stream_events(request, events, headers, end=b"", forecast=answer.forecast)
@@ -201,5 +204,13 @@ def _answer_format(config: OutputConfig | None) -> AnswerFormat:
 
 
 ROUTES = [
-    Route("POST", "/inference/v1/messages", create_message, Permission.INFER, MessagesBody),
+    Route(
+        "POST",
+        "/inference/v1/messages",
+        create_message,
+        Permission.INFER,
+        MessagesBody,
+        answer=MessageAnswer,
+        event=MessageEvent,
+    ),
 ]

@@ -58,6 +58,6 @@ def _render(askable: Askable) -> ServedModel:
 
 
 ROUTES = [
-    Route("GET", "/inference/v1/models", list_served_models, Permission.READ),
-    Route("GET", "/inference/v1/models/{model:.+}", get_served_model, Permission.READ),
+    Route("GET", "/inference/v1/models", list_served_models, Permission.READ, answer=ServedModelList),
+    Route("GET", "/inference/v1/models/{model:.+}", get_served_model, Permission.READ, answer=ServedModel),
 ]

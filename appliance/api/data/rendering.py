@@ -14,6 +14,7 @@ from appliance.api.data.choices import Choice, Shape
 from appliance.api.data.generation import GenerationBody
 from appliance.api.data.logprobs import TokenOffsets, render_logprobs
 from appliance.api.data.performance import Figure, Stopwatch, to_headers
+from appliance.api.data.rate_limit_headers import rate_limit_headers
 from appliance.api.data.raw_output import render_raw_output
 from appliance.api.data.stream import ChunkEncoder
 from appliance.api.data.usage import Totals
@@ -46,6 +47,7 @@ async def respond(
     """Run the generation and answer in the form that the client asked for."""
     answer = await services(request).inference.begin(principal(request), generation)
     stopwatch = Stopwatch(answer)
+    headers = headers | rate_limit_headers(answer.headroom)
     if body.stream:
         encoder = ChunkEncoder(shape, body, generation, stopwatch)
         events = encoded(answer.outputs, encoder, stopwatch)

@@ -11,8 +11,8 @@ from aiohttp import web
 from appliance.api.app import build_app
 from appliance.api.routing import Services
 from appliance.api.server import HttpServer
-from appliance.config import GIB, Config, FleetSettings, IdentitySettings, LimitSettings, ServerSettings
-from appliance.daemon import build_node
+from appliance.config import GIB, Config, FleetSettings, IdentitySettings, ImportSettings, LimitSettings, ServerSettings
+from appliance.daemon import build_datasets, build_node, build_tenancy
 from appliance.domain import (
     Account,
     ApiKey,
@@ -25,18 +25,28 @@ from appliance.domain import (
     Role,
     User,
 )
+from appliance.live_config import LiveConfig
 from appliance.orchestrator.supervisor import Supervisor
+from appliance.services.accounting import Accounting
+from appliance.services.audit_denials import AuditDenials
+from appliance.services.audit_logs import AuditLogs
 from appliance.services.builtin_model import BuiltinModel
 from appliance.services.deployed_models import DeployedModels
 from appliance.services.deployments import Box, Deployments
 from appliance.services.identity import Identity
+from appliance.services.imports import Imports
 from appliance.services.inference import Inference
 from appliance.services.key_format import format_key, generate_key
+from appliance.services.keyring import Keyring
 from appliance.services.leases import Leases
 from appliance.services.loads import Loads
 from appliance.services.metrics import Metrics
+from appliance.services.model_files import ModelFiles
 from appliance.services.models import Models
+from appliance.services.own_shapes import OwnShapes
+from appliance.services.reservations import Reservations
 from appliance.services.shape_matching import DeploymentShapes
+from appliance.services.transfers import Transfers
 from appliance.store import accounts, api_keys, deployed_models, deployments, models, users
 from appliance.store.database import Database, Transaction
 from models.info import AttentionInfo, ModelInfo
@@ -104,13 +114,14 @@ def config(tmp_path: Path) -> Config:
         server=ServerSettings(port=0, forecast_interval_s=0.05),
         identity=IdentitySettings(failed_auth_per_minute=100),
         limits=LimitSettings(requests_in_flight_max=64),
+        imports=ImportSettings(import_roots=[str(Path(__file__).parent)]),
         fleet=FleetSettings(cold_start_wait_s=12.5),
     )
 
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(tmp_path / "hearth.db")
+    opened = await Database.open(tmp_path / "hearth.db", bytes(32))
     yield opened
     await opened.close()
 
@@ -129,29 +140,36 @@ async def api(config: Config, database: Database, tmp_path: Path) -> AsyncIterat
 
 
 def build_services(config: Config, database: Database, router: FakeRouter, root: Path) -> Services:
-    for name in ("models", "uploads", "run"):
+    for name in ("models", "datasets", "uploads", "run"):
         (root / name).mkdir()
     inventory = FakeInventory()
+    live = LiveConfig(config)
     supervisor = Supervisor(config.fleet, database, inventory, root / "models", root / "run")
     metrics, loads = Metrics(), Loads()
     box = Box(devices=DEVICES, notify=supervisor.notify, num_in_flight=lambda account, id: 0)
     deployments_service = Deployments(database, config, box)
+    identity = Identity(database)
+    accounting = Accounting(config, database, DEVICES, supervisor.all_replicas)
+    transfers = Transfers(root / "uploads", b"k" * 32, GIB)
+    model_files = ModelFiles(database, config.identity, transfers, models_dir=root / "models")
+    builtin = BuiltinModel("ember-chat", root / "no-such-directory", "Ember")
+    models_service = Models(database, config.identity, model_files, uploads_dir=root / "uploads", builtin=builtin)
     return Services(
-        config=config,
-        identity=Identity(database, config.identity),
-        models=Models(
-            database,
-            config.identity,
-            models_dir=root / "models",
-            uploads_dir=root / "uploads",
-            signing_key=b"k" * 32,
-            file_bytes_max=GIB,
-            builtin=BuiltinModel("ember-chat", root / "no-such-directory", "Ember"),
-        ),
+        live=live,
+        identity=identity,
+        tenancy=build_tenancy(config, database, Keyring(bytes(32)), identity),
+        accounting=accounting,
+        transfers=transfers,
+        model_files=model_files,
+        models=models_service,
+        imports=Imports(database, config.imports, config.identity, transfers, model_files, models_service),
+        datasets=build_datasets(config, database, transfers, root / "datasets", root / "uploads"),
         deployments=deployments_service,
         deployment_shapes=DeploymentShapes(database, config, DEVICES),
+        own_shapes=OwnShapes(database, config, DEVICES),
+        reservations=Reservations(database, config.identity, DEVICES, supervisor.notify),
         deployed_models=DeployedModels(database, config.identity, config.fleet, notify=supervisor.notify),
-        inference=Inference(config, deployments_service, router, metrics, loads),
+        inference=Inference(live, deployments_service, accounting.admission, router, metrics, loads),
         node=build_node(
             config,
             database,
@@ -161,6 +179,8 @@ def build_services(config: Config, database: Database, router: FakeRouter, root:
             loads,
             Leases(database, supervisor, config.fleet, config.identity),
         ),
+        audit_logs=AuditLogs(database, config.identity, AuditDenials(database, config.identity.account_id)),
+        page_token_key=b"p" * 32,
     )
 
 

@@ -16,6 +16,7 @@ from appliance.api.routing import Permission, Route
 from appliance.api.server import HttpServer
 from appliance.domain import Role
 from appliance.errors import Code, HearthError
+from appliance.live_config import LiveConfig
 from tests.appliance.api.conftest import READY_MODEL, Api
 from tests.appliance.api.sockets import hang_up
 from tests.waiting import until
@@ -86,6 +87,61 @@ async def test_unknown_path_of_the_control_plane_is_not_found_in_its_dialect(api
         assert (await response.json())["code"] == 5
 
 
+async def test_head_is_answered_as_get_without_the_body(api: Api) -> None:
+    for path in ("/health", "/docs", "/v1/accounts/hearth/models", "/inference/v1/models"):
+        async with (
+            api.session.get(path, headers=api.bearer()) as got,
+            api.session.head(path, headers=api.bearer()) as response,
+        ):
+            assert (response.status, await response.read()) == (200, b"")
+            assert response.headers["Content-Type"] == got.headers["Content-Type"]
+            if "Content-Encoding" not in got.headers:
+                assert response.headers["Content-Length"] == got.headers["Content-Length"]
+    async with api.session.head("/v1/accounts/hearth/models") as response:
+        assert response.status == 401
+
+
+async def test_no_other_origin_is_told_that_it_may_ask(api: Api) -> None:
+    headers = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "GET"}
+    async with api.session.options("/v1/accounts/hearth/models", headers=headers) as response:
+        assert response.status == 405
+        assert set(response.headers["Allow"].split(",")) == {"GET", "HEAD", "POST"}
+        assert not [name for name in response.headers if name.lower().startswith("access-control")]
+
+
+NAMED = [route for route in ROUTES if re.match(r"/v1/accounts/\{account_id\}/\w+/\{\w+_id\}", route.path)]
+
+
+@pytest.mark.parametrize("route", NAMED, ids=lambda route: f"{route.method} {route.path}")
+async def test_a_full_name_is_understood_wherever_an_id_is(api: Api, route: Route) -> None:
+    """The same answer to both, whatever it is."""
+    path = route.path.replace("{account_id}", "hearth")
+    collection = path.split("/")[4]
+    answers = []
+    for name in ("something", f"accounts%2Fhearth%2F{collection}%2Fsomething"):
+        asked = re.sub(r"\{[^}]*\}", "1", re.sub(r"\{[^}]*\}", name, path, count=1))
+        async with api.session.request(
+            route.method, URL(asked, encoded=True), headers=api.bearer(Role.ADMIN), data=b"{}"
+        ) as response:
+            text = (await response.text()).replace(f"accounts/hearth/{collection}/something", "something")
+            answers.append((response.status, re.sub(r"[0-9a-f]{24}", "id", text)))
+    assert answers[0] == answers[1]
+    assert answers[0][0] not in (405, 500)
+
+
+async def test_an_id_that_nothing_can_have_is_not_found(api: Api) -> None:
+    for segment in ("x" * 64, "Poet", "1st", "-x"):
+        async with api.session.get(f"/v1/accounts/hearth/models/{segment}", headers=api.bearer()) as response:
+            assert response.status == 404
+            assert (await response.json())["message"].startswith("model_id: ")
+
+
+async def test_a_path_with_a_line_break_has_its_dialect_too(api: Api) -> None:
+    path = URL("/v1/accounts/hearth/models/a%0Ab", encoded=True)
+    async with api.session.get(path, headers=api.bearer()) as response:
+        assert (response.status, (await response.json())["code"]) == (404, 5)
+
+
 async def test_wrong_method_is_named_with_the_right_ones(api: Api) -> None:
     async with api.session.get(CHAT, headers=api.bearer()) as response:
         assert response.status == 405
@@ -128,7 +184,7 @@ async def test_configured_names_are_our_hosts_too(api: Api) -> None:
         api.services.config.server, allowed_hosts=["gpu.lan"], public_url="https://hearth.example:444/x"
     )
     config = msgspec.structs.replace(api.services.config, server=server)
-    other = HttpServer(build_app(api.services._replace(config=config)), server)
+    other = HttpServer(build_app(api.services._replace(live=LiveConfig(config))), server)
     url = await other.start()
     async with aiohttp.ClientSession() as session:
         for host, status in {"gpu.lan": 200, "hearth.example": 200, "evil.test": 403}.items():
@@ -162,7 +218,7 @@ async def with_limits(api: Api, **limits: float) -> tuple[HttpServer, str]:
     """Another server of the same services."""
     server = msgspec.structs.replace(api.services.config.server, **limits)
     config = msgspec.structs.replace(api.services.config, server=server)
-    http = HttpServer(build_app(api.services._replace(config=config)), server)
+    http = HttpServer(build_app(api.services._replace(live=LiveConfig(config))), server)
     return http, await http.start()
 
 

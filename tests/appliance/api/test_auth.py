@@ -1,6 +1,7 @@
 """Keys as clients send them, roles against permissions, and the limit on failures."""
 
 import asyncio
+import re
 from itertools import pairwise
 
 import aiohttp
@@ -10,7 +11,8 @@ from aiohttp import web
 from appliance.api.app import ROUTES
 from appliance.api.auth import ROLE_PERMISSIONS, WITHOUT_KEY, FailureLimiter
 from appliance.api.routing import Permission
-from appliance.domain import Role
+from appliance.domain import Role, SuspendState
+from appliance.services.accounts import AccountAsk
 from tests.appliance.api.conftest import Api
 
 VERIFY = "/verifyApiKey"
@@ -150,7 +152,7 @@ async def test_metrics_are_for_admins(api: Api) -> None:
 async def test_revoked_key_is_refused_at_once(api: Api) -> None:
     admin = await api.services.identity.authenticate(api.keys[Role.ADMIN])
     victim = await api.services.identity.authenticate(api.keys[Role.USER])
-    await api.services.identity.delete_api_key(admin, victim.account_id, victim.user_id, victim.key_id)
+    await api.services.tenancy.api_keys.delete(admin, victim.account_id, victim.user_id, victim.key_id)
     async with api.session.get(VERIFY, headers=api.bearer(Role.USER)) as response:
         assert response.status == 401
 
@@ -159,3 +161,19 @@ async def test_key_is_not_in_any_log_line(api: Api, caplog: pytest.LogCaptureFix
     async with aiohttp.ClientSession() as session, session.get(f"{api.url}/x", headers=api.bearer(Role.USER)) as reply:
         assert reply.status == 404
     assert api.keys[Role.USER] not in caplog.text
+
+
+async def test_a_suspended_account_reaches_what_reads_and_nothing_else(api: Api) -> None:
+    admin = await api.services.identity.authenticate(api.keys[Role.ADMIN])
+    created = await api.services.tenancy.accounts.create(admin, "acme", AccountAsk())
+    await api.services.tenancy.accounts.suspend(admin, "acme", SuspendState.CREDIT_DEPLETED)
+    headers = {"Authorization": f"Bearer {created.first_key.key}"}
+    for route in ROUTES:
+        if route.permission in WITHOUT_KEY:
+            continue
+        path = re.sub(r"\{account_id\}", "acme", route.path)
+        async with api.session.request(route.method, api.filled(path), headers=headers) as response:
+            may_read = route.permission is Permission.READ or (
+                route.permission in (Permission.ADMIN, Permission.OWN_KEYS) and route.method in ("GET", "HEAD")
+            )
+            assert ("is suspended (CREDIT_DEPLETED)" in await response.text()) is not may_read, (route.method, path)

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from appliance.cli.main import build_app
+from appliance.config import ImportSettings
 from tests.fakes.daemon_thread import DaemonThread, daemon_in_thread
 from tests.fakes.terminal import Terminal, terminal
 from tests.fakes.tiny_llm import build_tiny_model
@@ -30,13 +31,17 @@ class Hearth:
 
     def __init__(self, daemon: DaemonThread) -> None:
         self.daemon = daemon
-        self.environment = {"HEARTH_BASE_URL": daemon.base_url, "HEARTH_DATA_DIR": str(daemon.data_dir)}
+        self.environment = {
+            "HEARTH_BASE_URL": daemon.base_url,
+            "HEARTH_DATA_DIR": str(daemon.data_dir),
+            "XDG_CONFIG_HOME": str(daemon.data_dir.parent / "config"),
+        }
 
     @contextmanager
-    def in_terminal(self, *words: str) -> Iterator[Terminal]:
+    def in_terminal(self, *words: str, **environment: str) -> Iterator[Terminal]:
         """The same in a process of its own, with a terminal of 80 columns."""
-        keys = {"HEARTH_API_KEY": "", "FIREWORKS_API_KEY": ""}
-        with terminal([sys.executable, "-m", "appliance", *words], {**keys, **self.environment}) as opened:
+        given = {"HEARTH_API_KEY": "", "FIREWORKS_API_KEY": "", **self.environment, **environment}
+        with terminal([sys.executable, "-m", "appliance", *words], given) as opened:
             yield opened
 
     def __call__(self, *words: str, stdin: str | None = None, **environment: str) -> Outcome:
@@ -53,8 +58,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonThread]:
-    with daemon_in_thread(tmp_path_factory.mktemp("cli") / "data", cold_start_wait_s=0.5) as daemon:
+def daemon(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Iterator[DaemonThread]:
+    imports = ImportSettings(import_roots=[str(checkpoint.parent)])
+    with daemon_in_thread(tmp_path_factory.mktemp("cli") / "data", imports, cold_start_wait_s=0.5) as daemon:
         yield daemon
 
 

@@ -1,22 +1,21 @@
 import inspect
-from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from appliance.cli.commands import Command, Session, build_callback, read_local_key, refusals_reported
-from appliance.config import ClientEnvironment
-from appliance.errors import Code, HearthError
-from appliance.sdk.errors import NoAnswer, Unauthenticated
+from appliance.cli.commands import Command, Session, build_callback, help_text
+from appliance.cli.groups import build_leaf
+
+
+def show(session: Session, word: str, times: int = 1) -> None:
+    """Say what arrived."""
+    typer.echo(f"{word} {times} {session.is_json} {session.client.account_id} {session.client.base_url}")
 
 
 @pytest.fixture
 def app() -> typer.Typer:
-    def show(session: Session, word: str, times: int = 1) -> None:
-        """Say what arrived."""
-        typer.echo(f"{word} {times} {session.is_json} {session.client.account_id} {session.client.base_url}")
-
     app = typer.Typer()
 
     @app.callback()
@@ -33,83 +32,85 @@ def test_shared_options_come_after_the_commands_own(app: typer.Typer) -> None:
 
 
 def test_shared_options_may_also_come_first_and_the_later_wins(app: typer.Typer) -> None:
-    words = ["--account-id", "first", "show", "hello", "--base-url", "http://10.0.0.1"]
-    assert " first " in CliRunner().invoke(app, words).stdout
+    words = ["--account-id", "first", "--output", "json", "show", "hello", "--base-url", "http://10.0.0.1"]
+    assert "True first " in CliRunner().invoke(app, words).stdout
     assert " second " in CliRunner().invoke(app, [*words, "-a", "second"]).stdout
 
 
-def test_the_commands_signature_is_its_own_without_the_session_and_with_the_shared_options() -> None:
-    def run(session: Session, name: str) -> None: ...
+def parameters(command: Command) -> list[str]:
+    return list(inspect.signature(build_callback(command)).parameters)
 
-    callback = build_callback(Command("run", None, run, ()))
-    assert list(inspect.signature(callback).parameters) == [
-        *("context", "name"),
-        *("account_id", "api_key", "base_url", "output"),
+
+def test_the_commands_signature_is_its_own_without_the_session_and_with_the_shared_options() -> None:
+    assert parameters(Command("show", None, show, ())) == [
+        *("context", "word", "times"),
+        *("account_id", "api_key", "base_url", "profile", "output", "dry_run"),
     ]
 
 
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (NoAnswer("cannot reach it"), "Error: cannot reach it\n"),
-        (HearthError(Code.INVALID, "bad setting: port"), "Error: bad setting: port\n"),
-        (
-            FileNotFoundError(2, "No such file or directory", "x.json"),
-            "Error: [Errno 2] No such file or directory: 'x.json'\n",
-        ),
-        (Unauthenticated("wrong key"), "Error: wrong key (give a key with --api-key or HEARTH_API_KEY, or be the user"),
-    ],
-)
-def test_a_refusal_is_one_line_and_exit_status_1(
-    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(typer.Exit) as ended, refusals_reported():
-        raise error
-    assert ended.value.exit_code == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith(line)
-    assert captured.err.count("\n") == 1
+def test_lists_take_what_all_lists_take_once() -> None:
+    def list_all(session: Session, only: Annotated[str, typer.Option("--filter")] = "") -> None: ...
+
+    names = parameters(Command("list", "thing", list_all, ()))
+    assert names[:6] == ["context", "only", "order_by", "page_size", "page_token", "no_paginate"]
 
 
-def test_a_fault_of_ours_is_not_dressed_up_as_a_refusal() -> None:
-    with pytest.raises(ZeroDivisionError), refusals_reported():
-        raise ZeroDivisionError
+def test_what_asks_no_daemon_has_no_dry_run_even_before_its_verb() -> None:
+    command = Command("here", None, lambda session: None, (), is_local=True)
+    assert "dry_run" not in parameters(command)
+    app = typer.Typer()
+
+    @app.callback()
+    def root(dry_run: Annotated[bool, typer.Option("--dry-run")] = False) -> None: ...
+
+    app.command("here")(build_callback(command))
+    refused = CliRunner().invoke(app, ["--dry-run", "here"])
+    assert (refused.exit_code, "sends nothing" in refused.stderr) == (2, True)
 
 
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    (tmp_path / "admin-api-key").write_text("fw_local\n")
-    return tmp_path
+def test_what_takes_no_session_is_run_as_it_is() -> None:
+    def run(word: str) -> None:
+        typer.echo(word)
+
+    result = CliRunner().invoke(_as_app(Command("run", None, run, (), takes_session=False)), ["hello"])
+    assert result.stdout == "hello\n"
 
 
-def session_of(base_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> Session:
-    for name in ("HEARTH_API_KEY", "FIREWORKS_API_KEY", "HEARTH_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"HEARTH_DATA_DIR": str(data_dir), **environment}.items():
-        monkeypatch.setenv(name, value)
-    return Session(base_url=base_url, api_key=None, account_id=None, output=None)
+def _as_app(command: Command) -> typer.Typer:
+    app = typer.Typer()
+    app.command(command.verb)(build_callback(command))
+    return app
 
 
-def test_the_local_daemons_key_is_found_for_this_machine_and_never_sent_to_an_other(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for base_url, sent in [
-        ("http://127.0.0.1:8080", "fw_local"),
-        ("http://localhost:8080", "fw_local"),
-        ("http://192.168.1.5:8080", None),
-        ("https://hearth.example.com", None),
-    ]:
-        assert session_of(base_url, data_dir, monkeypatch).api_key == sent
+def test_a_parameter_that_names_what_is_listed_is_completed_and_no_other() -> None:
+    def update(
+        session: Session,
+        deployment: Annotated[str, typer.Argument()],
+        draft_model: Annotated[str, typer.Option()] = "",
+        display_name: Annotated[str, typer.Option()] = "",
+    ) -> None: ...
+
+    leaf: Any = build_leaf("update", Command("update", "deployment", update, ()), {"deployments", "models"})
+    marks = {
+        name: next(iter(getattr(parameter.annotation, "__metadata__", ())), None)
+        for name, parameter in inspect.signature(
+            build_callback(Command("update", "deployment", update, ()), {"deployments", "models"})
+        ).parameters.items()
+    }
+    completed = {name for name, mark in marks.items() if getattr(mark, "autocompletion", None) is not None}
+    assert completed == {"deployment", "draft_model"}
+    assert {parameter.name for parameter in leaf.params} >= {"deployment", "draft_model", "display_name"}
 
 
-def test_a_key_from_the_environment_comes_before_the_local_one(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = session_of("http://127.0.0.1", data_dir, monkeypatch, FIREWORKS_API_KEY="fw_environment")
-    assert session.api_key == "fw_environment"
+def test_help_is_the_docstring_and_the_examples_line_by_line() -> None:
+    assert help_text(show, ("hearth show x", "hearth show y")) == (
+        "Say what arrived.\n\n\b\nExamples:\n  hearth show x\n  hearth show y"
+    )
 
 
-def test_a_key_file_that_is_missing_or_unreadable_is_no_key(tmp_path: Path) -> None:
-    environment = ClientEnvironment(base_url="", api_key=None, data_dir=tmp_path)
-    assert read_local_key(environment) is None
-    (tmp_path / "admin-api-key").mkdir()
-    assert read_local_key(environment) is None
+def test_a_long_example_is_continued_before_an_option_as_a_shell_reads_it() -> None:
+    example = f"hearth show --first {'a' * 30} --second {'b' * 30} --third"
+    assert help_text(show, (example,)).splitlines()[-2:] == [
+        f"  hearth show --first {'a' * 30} \\",
+        f"    --second {'b' * 30} --third",
+    ]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from appliance.cli.commands import Session
+from appliance.cli.credentials import Asked
 from appliance.cli.deployment_display import DECISIONS_SHOWN, show_deployment, show_deployments
 from appliance.cli.output import OutputFormat
 from appliance.sdk.deployments import (
@@ -18,7 +19,7 @@ from appliance.sdk.deployments import (
 from appliance.sdk.resources import Status
 
 TIME = "2030-01-02T03:04:05Z"
-TEXT = Session(None, None, None, OutputFormat.TEXT)
+TEXT = Session(Asked(), OutputFormat.TEXT)
 
 
 def deployment(**fields: object) -> Deployment:

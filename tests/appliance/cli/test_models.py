@@ -3,6 +3,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
+
+from appliance.sdk.client import Client
+from appliance.sdk.resources import UploadEndpoint
 from tests.appliance.cli.conftest import Hearth
 
 
@@ -24,7 +29,7 @@ def test_a_model_is_uploaded_shown_listed_and_deleted(hearth: Hearth, checkpoint
     assert hearth("delete", "model", "mine").out == "Deleted mine\n"
     gone = hearth("get", "model", "mine")
     assert (gone.exit_code, gone.out) == (1, "")
-    assert gone.err == "Error: accounts/hearth/models/mine not found\n"
+    assert gone.err.startswith("Error: accounts/hearth/models/mine not found. hearth list models ")
 
 
 def test_json_is_what_the_api_says(hearth: Hearth, model_id: str) -> None:
@@ -35,7 +40,8 @@ def test_json_is_what_the_api_says(hearth: Hearth, model_id: str) -> None:
         512,
     )
     listed: Any = hearth("-o", "json", "list", "models").json
-    assert shown in listed
+    (again,) = [each for each in listed if each["name"] == shown["name"]]
+    assert again.keys() <= shown.keys(), "only get says where a model is deployed"
 
 
 def test_the_librarys_models_are_named_in_full_or_by_account(hearth: Hearth) -> None:
@@ -106,4 +112,84 @@ def test_a_list_fits_80_columns_and_never_cuts_an_id(hearth: Hearth, checkpoint:
         assert screen.wait() == 0
     lines = screen.text.splitlines()
     assert max(len(line) for line in lines) <= 80
-    assert any(line.startswith(f"{model_id} ") for line in lines)
+    assert any(line.split()[:1] == [model_id] for line in lines)
+
+
+def test_a_model_is_changed_and_what_is_empty_is_taken_away(hearth: Hearth, checkpoint: Path, tmp_path: Path) -> None:
+    assert hearth("create", "model", "changed", str(checkpoint), "--quiet").exit_code == 0
+    template = tmp_path / "template.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    words = ("--display-name", "New", "--context-length", "100", "--chat-template", str(template))
+    changed: Any = hearth("update", "model", "changed", *words, "-o", "json").json
+    assert (changed["displayName"], changed["contextLength"]) == ("New", 100)
+    assert changed["conversationConfig"]["template"] == template.read_text()
+    assert "Chat template:" in hearth("get", "model", "changed").out
+    cleared: Any = hearth("model", "update", "changed", "--display-name", "", "--context-length", "0", "-ojson").json
+    assert (cleared["displayName"], cleared["contextLength"]) == ("", 512)
+    assert hearth("update", "model", "changed").exit_code == 2
+    template.write_text("{% if")
+    assert "malformed" in hearth("update", "model", "changed", "--chat-template", str(template)).err
+    assert hearth("update", "model", "changed", "--supports-image-input").exit_code == 1
+
+
+def test_a_model_comes_back_as_it_was_sent_and_what_came_before_is_not_fetched_again(
+    hearth: Hearth, checkpoint: Path, model_id: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "new" / "folder"
+    outcome = hearth("download", "model", model_id, str(target))
+    assert (outcome.exit_code, outcome.err) == (0, "")
+    sent = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
+    assert {file.name: file.read_bytes() for file in target.iterdir()} == sent
+
+    weights = target / "model.safetensors"
+    half = target / f".{weights.name}.0-0.part"
+    half.write_bytes(b"of another version")
+    weights.unlink()
+    (target / "config.json").write_bytes(b"x" * len(sent["config.json"]))  # as large: taken for the same
+    assert hearth("model", "download", model_id, str(target)).exit_code == 0
+    assert weights.read_bytes() == sent["model.safetensors"]
+    assert not half.exists()
+    assert (target / "config.json").read_bytes().startswith(b"xxx")
+
+
+def test_half_of_a_download_is_gone_on_with(hearth: Hearth, checkpoint: Path, model_id: str, tmp_path: Path) -> None:
+    with httpx.Client() as http, Client(hearth.daemon.base_url, hearth.daemon.api_key) as client:
+        url = client.models.download_urls(model_id)["model.safetensors"]
+        version = http.head(url).headers["ETag"].strip('"')
+        whole = (checkpoint / "model.safetensors").read_bytes()
+        (tmp_path / f".model.safetensors.{version}.part").write_bytes(whole[:1000])
+        told: list[int] = []
+        client.models.download(url, tmp_path / "model.safetensors", told.append)
+    assert (told[0], sum(told)) == (1000, len(whole))
+    assert (tmp_path / "model.safetensors").read_bytes() == whole
+
+
+def test_a_large_file_is_taken_up_again_where_it_ended(
+    hearth: Hearth, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.sdk.models.RESUMABLE_BYTES", 1000)
+    weights = checkpoint / "model.safetensors"
+    with Client(hearth.daemon.base_url, hearth.daemon.api_key) as client:
+        client.models.create("resumed")
+        path = f"/v1/accounts/{client.account_id}/models/resumed:getUploadEndpoint"
+        body = {"filenameToSize": {weights.name: weights.stat().st_size}, "enableResumableUpload": True}
+        urls = client.call("POST", path, UploadEndpoint, body=body).filename_to_signed_urls
+        part = weights.read_bytes()[:5000]
+        headers = {"Content-Range": f"bytes 0-4999/{weights.stat().st_size}"}
+        assert httpx.put(urls[weights.name], content=part, headers=headers).status_code == 308
+        assert client.ask_upload(urls[weights.name], weights.stat().st_size).num_bytes == 5000
+    outcome = hearth("upload", "model", "resumed", str(checkpoint), "--quiet")
+    assert outcome.exit_code == 0, outcome.err
+    assert "READY" in outcome.out
+
+
+def test_a_model_is_prepared_for_what_this_box_serves(hearth: Hearth, model_id: str) -> None:
+    assert "ready for FP16" in hearth("prepare-model", model_id, "--precision", "fp16").out
+    refused = hearth("prepare", "model", model_id, "--precision", "FP8")
+    assert (refused.exit_code, "FP8" in refused.err) == (1, True)
+    assert "Precisions:" in hearth("get", "model", model_id).out
+
+
+def test_files_are_checked_when_asked_for(hearth: Hearth, model_id: str) -> None:
+    assert "READY" in hearth("validate", "model", model_id).out
+    assert hearth("validate", "model", model_id, "--config-only").exit_code == 0

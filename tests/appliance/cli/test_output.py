@@ -15,7 +15,7 @@ from appliance.cli.output import (
     readable_time,
     upload_progress,
 )
-from appliance.sdk.resources import Account
+from appliance.sdk.accounts import Account
 
 
 def test_terminal_control_sequences_do_not_reach_the_terminal() -> None:

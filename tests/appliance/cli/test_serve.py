@@ -6,16 +6,17 @@ from pathlib import Path
 
 import httpx
 
+from appliance.daemon import EXIT_CONFIG
 from tests.appliance.cli.conftest import Hearth
 
 
 def test_a_configuration_that_cannot_be_used_is_one_line(hearth: Hearth, tmp_path: Path) -> None:
     missing = hearth("serve", "--config", str(tmp_path / "missing.toml"))
-    assert (missing.exit_code, missing.out) == (1, "")
-    assert missing.err.startswith("Error: cannot read the configuration")
+    assert (missing.exit_code, missing.out) == (EXIT_CONFIG, "")
+    assert missing.err.startswith("hearth: cannot read the configuration")
     (tmp_path / "odd.toml").write_text("[server]\nprot = 80\n")
     odd = hearth("serve", "--config", str(tmp_path / "odd.toml"))
-    assert odd.exit_code == 1
+    assert odd.exit_code == EXIT_CONFIG
     assert "prot" in odd.err
     assert hearth("serve", "--port", "70000").exit_code == 2
 

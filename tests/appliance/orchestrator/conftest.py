@@ -10,7 +10,7 @@ from appliance.store.database import Database
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = await Database.open(tmp_path / "hearth.db")
+    database = await Database.open(tmp_path / "hearth.db", bytes(32))
     async with database.transaction() as tx:
         await accounts.insert(tx, Account(id="acme", created_at=0.0, updated_at=0.0))
     yield database

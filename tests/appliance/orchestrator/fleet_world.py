@@ -242,7 +242,7 @@ class FleetWorld:
             self._num_made += 1
             priority = self.random.choice([Priority.LEASE, Priority.JOB])
             demand = Demand(self.random.randint(1, 10) * GIB, None, 1)
-            claim = self.supervisor.claim(f"{priority.name.lower()} {self._num_made}", priority, demand, True)
+            claim = self.supervisor.claim(f"{priority.name.lower()} {self._num_made}", "acme", priority, demand, True)
             self.claims[claim] = asyncio.create_task(self._hold(claim))
 
     async def restart(self) -> None:
@@ -375,7 +375,7 @@ class FleetWorld:
 async def fleet_world(directory: Path, seed: int) -> AsyncIterator[FleetWorld]:
     async with AsyncExitStack() as closing:
         system_clock = SystemClock()
-        database = await VirtualDatabase.open(directory / "hearth.db", system_clock)
+        database = await VirtualDatabase.open(directory / "hearth.db", bytes(32), system_clock)
         closing.push_async_callback(database.close)
         async with database.transaction() as tx:
             await accounts.insert(tx, Account(id="acme", created_at=0.0, updated_at=0.0))

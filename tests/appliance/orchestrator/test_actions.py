@@ -78,7 +78,7 @@ async def test_an_eviction_is_told_to_who_writes_rows(stage: Stage) -> None:
 
 
 async def test_a_claim_is_granted_and_asked_back(stage: Stage) -> None:
-    claim = stage.world.claims.add("job 1", Priority.JOB, Demand(SIZE, None, 1), True, now=0.0)
+    claim = stage.world.claims.add("job 1", "acme", Priority.JOB, Demand(SIZE, None, 1), True, now=0.0)
     await stage.carry_out(Grant("job 1", ("simulated-1",), SIZE))
     assert await claim.granted() == ["simulated-1"]
     assert stage.world.ledger.by_owner("simulated-1") == {"job 1": SIZE}
@@ -88,7 +88,7 @@ async def test_a_claim_is_granted_and_asked_back(stage: Stage) -> None:
 
 
 async def test_what_was_released_since_the_plan_was_made_is_granted_nothing(stage: Stage) -> None:
-    stage.world.claims.add("job 1", Priority.JOB, Demand(SIZE, None, 1), True, now=0.0).release()
+    stage.world.claims.add("job 1", "acme", Priority.JOB, Demand(SIZE, None, 1), True, now=0.0).release()
     await stage.carry_out(Grant("job 1", ("simulated-1",), SIZE), Yield("job 1", "?"))
     assert stage.world.ledger.by_owner("simulated-1") == {}
 

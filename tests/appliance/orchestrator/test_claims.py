@@ -36,7 +36,7 @@ def claims(ledger: Ledger, notify: Callable[[], None]) -> Claims:
 
 
 async def test_a_claim_waits_until_it_is_granted(claims: Claims, notify: Notes) -> None:
-    claim = claims.add("lease 1", Priority.LEASE, DEMAND, True, now=5.0)
+    claim = claims.add("lease 1", "acme", Priority.LEASE, DEMAND, True, now=5.0)
     assert notify.count == 1
     assert claim.fact() == ClaimFact("lease 1", Priority.LEASE, DEMAND, True, waiting_since=5.0)
     granted = asyncio.create_task(claim.granted())
@@ -47,7 +47,7 @@ async def test_a_claim_waits_until_it_is_granted(claims: Claims, notify: Notes) 
 
 
 async def test_releasing_frees_its_memory_and_says_so_once(claims: Claims, ledger: Ledger, notify: Notes) -> None:
-    claim = claims.add("job 1", Priority.JOB, DEMAND, True, now=0.0)
+    claim = claims.add("job 1", "acme", Priority.JOB, DEMAND, True, now=0.0)
     ledger.reserve("job 1", ["simulated-0"], 20 * GIB)
     claim.grant(("simulated-0",), 20 * GIB)
     claim.release()
@@ -58,16 +58,16 @@ async def test_releasing_frees_its_memory_and_says_so_once(claims: Claims, ledge
 
 
 async def test_an_old_claim_cannot_release_a_new_one_of_its_name(claims: Claims, ledger: Ledger) -> None:
-    old = claims.add("job 1", Priority.JOB, DEMAND, True, now=0.0)
+    old = claims.add("job 1", "acme", Priority.JOB, DEMAND, True, now=0.0)
     old.release()
-    claims.add("job 1", Priority.JOB, DEMAND, True, now=1.0)
+    claims.add("job 1", "acme", Priority.JOB, DEMAND, True, now=1.0)
     ledger.reserve("job 1", ["simulated-0"], GIB)
     old.release()
     assert ledger.by_owner("simulated-0") == {"job 1": GIB}
 
 
 async def test_a_claim_is_asked_back_with_the_reason(claims: Claims) -> None:
-    claim = claims.add("job 1", Priority.JOB, DEMAND, True, now=0.0)
+    claim = claims.add("job 1", "acme", Priority.JOB, DEMAND, True, now=0.0)
     claim.ask_back("a deployment needs the memory")
     assert claim.asked_back.is_set()
     assert claim.asked_back_reason == "a deployment needs the memory"
@@ -75,7 +75,7 @@ async def test_a_claim_is_asked_back_with_the_reason(claims: Claims) -> None:
 
 
 async def test_only_leases_count_as_memory_of_strangers(claims: Claims) -> None:
-    claims.add("lease 1", Priority.LEASE, DEMAND, True, now=0.0).grant(("simulated-0",), 3 * GIB)
-    claims.add("job 1", Priority.JOB, DEMAND, True, now=0.0).grant(("simulated-0",), 5 * GIB)
+    claims.add("lease 1", "acme", Priority.LEASE, DEMAND, True, now=0.0).grant(("simulated-0",), 3 * GIB)
+    claims.add("job 1", "acme", Priority.JOB, DEMAND, True, now=0.0).grant(("simulated-0",), 5 * GIB)
     assert claims.leased_bytes("simulated-0") == 3 * GIB
     assert claims.leased_bytes("simulated-1") == 0

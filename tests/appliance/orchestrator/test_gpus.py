@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from appliance.orchestrator.gpus import (
     NvmlInventory,
     accelerator_type_of,
     discover_inventory,
+    driver_version,
     wait_for_memory,
 )
 from tests.fakes.fake_gpus import FakeInventory, fake_device
@@ -167,3 +169,7 @@ async def test_a_sample_tells_what_the_driver_measures_and_leaves_out_what_the_b
     assert (sample.utilization, sample.power_w, sample.temperature_c) == (0.42, 350.5, 61)
     partial = await NvmlInventory(driver(nvmlDeviceGetPowerUsage=refuse)).sample("GPU-1")
     assert (partial.utilization, partial.power_w, partial.temperature_c) == (0.42, None, 61)
+
+
+def test_the_drivers_version_is_known_where_there_is_one() -> None:
+    assert bool(driver_version()) == Path("/dev/nvidiactl").exists()

@@ -46,7 +46,16 @@ def test_merged_pieces_keep_what_came_first_and_what_came_last() -> None:
     )
     call = [ToolCallDelta(index=0, id="c", name="f"), ToolCallDelta(index=0, arguments="{}")]
     pieces = [
-        Delta(request_id="r", prompt=prompt, echo_token_ids=[9], reasoning="a", raw_text="x", tool_calls=call[:1]),
+        Delta(
+            request_id="r",
+            prompt=prompt,
+            echo_token_ids=[9],
+            reasoning="a",
+            raw_text="x",
+            tool_calls=call[:1],
+            num_prompt_tokens=5,
+            num_cached_tokens=4,
+        ),
         Delta(request_id="r", reasoning="b", raw_text="y", tool_calls=call[1:], performance=times),
     ]
     (merged,) = coalesce(pieces)
@@ -58,6 +67,8 @@ def test_merged_pieces_keep_what_came_first_and_what_came_last() -> None:
         raw_text="xy",
         tool_calls=call,
         performance=times,
+        num_prompt_tokens=5,
+        num_cached_tokens=4,
     )
     assert merged == whole
     untouched = {

@@ -21,7 +21,7 @@ def look(
     ledger: Ledger, *wants: Want, device: Device | None = None, yielding: int = 0, host_yielding: int = 0
 ) -> Fleet:
     device = device or fake_device()
-    return see_fleet(1000.0, [device], ledger, wants, [], {device.id: yielding}, host_yielding)
+    return see_fleet(1000.0, [device], ledger, wants, [], {device.id: yielding}, host_yielding, {})
 
 
 def see(group: Group, num_waiting: int = 0) -> DeploymentFact:

@@ -67,6 +67,20 @@ def test_indexes_in_use_are_not_given_twice() -> None:
     assert [action.index for action in plan(world) if isinstance(action, Start)] == [0, 2]
 
 
+def test_one_whose_devices_are_held_for_others_moves_when_there_is_another_place() -> None:
+    devices = [fake_device(0), fake_device(1)]
+    elsewhere = msgspec.structs.replace(demand(60), device_ids=("simulated-1",))
+    world = fleet(deployment("d", replica(is_displaced=True), demands=(elsewhere,)), devices=devices)
+    assert plan(world) == [Start(f"{ACME}d", 1, ("simulated-1",), 60 * GIB)]
+
+
+def test_one_whose_devices_are_held_for_others_stops_when_there_is_no_other_place() -> None:
+    world = fleet(deployment("d", replica(is_displaced=True, num_in_flight=2), demands=(), blocked_reason="all held"))
+    planned = plan_fleet(world, SETTINGS)
+    assert planned.actions == (Stop(f"{ACME}d", 0, None, "its devices are reserved for another account"),)
+    assert planned.waiting[f"{ACME}d"].reason == "all held"
+
+
 def test_a_replica_that_spans_devices_is_placed_on_all_of_them() -> None:
     devices = [fake_device(0), fake_device(1)]
     world = fleet(waiter(demands=(demand(70, count=2),)), devices=devices)

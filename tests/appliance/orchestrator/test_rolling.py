@@ -36,6 +36,21 @@ def test_the_excess_that_is_missed_least_goes() -> None:
     assert ended(look_after(deployment("d", busy, idle, desired=1))) == [1]
 
 
+def test_one_whose_devices_are_held_for_others_is_replaced_like_an_outdated_one() -> None:
+    displaced = replica(is_displaced=True)
+    upkeep = look_after(deployment("d", displaced))
+    assert (upkeep.num_missing, upkeep.is_surge, upkeep.in_exchange) == (1, True, displaced)
+    upkeep = look_after(deployment("d", displaced, replica(index=1)))
+    assert (upkeep.num_missing, upkeep.in_exchange) == (1, displaced)
+    upkeep = look_after(deployment("d", displaced, replica(index=1), desired=1))
+    assert upkeep.ending == ((displaced, "its devices are reserved for another account"),)
+
+
+def test_a_sleeper_on_devices_held_for_others_is_not_woken_there() -> None:
+    upkeep = look_after(deployment("d", replica(state=ASLEEP, is_displaced=True), desired=1))
+    assert (ended(upkeep), upkeep.num_missing, upkeep.sleeping) == ([0], 1, ())
+
+
 def test_one_of_several_may_rest_when_none_is_desired() -> None:
     upkeep = look_after(deployment("d", replica(), replica(index=1), replica(index=2, state=LOADING), desired=0))
     assert [each.index for each in upkeep.resting] == [0]

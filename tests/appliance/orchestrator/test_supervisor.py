@@ -2,17 +2,18 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from appliance.config import GIB
-from appliance.domain import Deployment, DeploymentState, ReplicaRow, ReplicaState
+from appliance.domain import Account, Deployment, DeploymentState, ReplicaRow, ReplicaState, Reservation
 from appliance.orchestrator.fleet import Demand, Priority
 from appliance.orchestrator.ledger import UNRETURNED_OWNER
 from appliance.orchestrator.process import WorkerProcess, identify, prepare_run_dir
 from appliance.orchestrator.supervisor import ReplicaCounts
-from appliance.store import deployments, replicas
+from appliance.store import accounts, deployments, replicas, reservations
 from appliance.store.database import Database
 from tests.appliance.orchestrator.world import RecordingObserver, World, running_world
 from tests.fakes.fake_gpus import FakeInventory, fake_device
@@ -369,13 +370,50 @@ async def test_a_new_revision_replaces_its_replicas_without_losing_a_request(
         assert any(counts.outdated for counts, _ in world.observer.seen["d"])
 
 
+async def test_a_reservation_moves_others_from_its_device_and_keeps_it_for_its_account(
+    tmp_path: Path, database: Database
+) -> None:
+    inventory = FakeInventory(fake_device(0), fake_device(1))
+    async with running_world(tmp_path, database, inventory) as world:
+        deployment = await world.deploy("d")
+        await world.until_ready("d")
+        held = world.views("d")[0].device_ids
+        await hold(world, "umbra", held)
+        await until(lambda: [view.device_ids != held for view in world.views("d")] == [True])
+        assert await world.ask(deployment, "hello") == answer("hello")
+        await hold(world, "umbra", world.views("d")[0].device_ids, "another")
+        await until(lambda: not world.views("d"))
+        await until(lambda: "reserved for another account" in world.observer.message("d"))
+        async with database.transaction() as tx:
+            await reservations.delete(tx, "umbra", "another")
+        world.supervisor.notify()
+        await world.until_ready("d")
+
+
+async def hold(world: World, account_id: str, device_ids: Sequence[str], reservation_id: str = "r") -> None:
+    reservation = Reservation(
+        account_id=account_id,
+        id=reservation_id,
+        accelerator_type="any",
+        device_ids=list(device_ids),
+        starts_at=0.0,
+        created_at=0.0,
+        updated_at=0.0,
+    )
+    async with world.database.transaction() as tx:
+        if await accounts.get(tx.connection, account_id) is None:
+            await accounts.insert(tx, Account(id=account_id, created_at=0.0, updated_at=0.0))
+        await reservations.insert(tx, reservation)
+    world.supervisor.notify()
+
+
 async def test_a_claim_takes_memory_until_it_is_released(tmp_path: Path, database: Database) -> None:
     async with running_world(tmp_path, database) as world:
-        claim = world.supervisor.claim("lease 1", Priority.LEASE, Demand(50 * GIB, None, 1), may_evict=True)
+        claim = world.supervisor.claim("lease 1", "acme", Priority.LEASE, Demand(50 * GIB, None, 1), may_evict=True)
         assert await claim.granted() == ["simulated-0"]
         await world.deploy("d", gigabytes=50)
         await until(lambda: "needs 50." in world.observer.message("d"))
-        later = world.supervisor.claim("job 1", Priority.JOB, Demand(50 * GIB, None, 1), may_evict=True)
+        later = world.supervisor.claim("job 1", "acme", Priority.JOB, Demand(50 * GIB, None, 1), may_evict=True)
         await until(lambda: later.explanation is not None)
         later.release()
         claim.release()

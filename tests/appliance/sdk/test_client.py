@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance.sdk.accounts import Account
 from appliance.sdk.chat import Message
-from appliance.sdk.client import Client, is_loopback
+from appliance.sdk.client import Client, Planned
 from appliance.sdk.errors import NoAnswer, NotFound, TooLarge
-from appliance.sdk.resources import Account
+from appliance.sdk.originals import original_of
 
 
 class Script:
@@ -154,13 +155,38 @@ def test_a_refused_upload_says_why(tmp_path: Path) -> None:
         client.put_file(f"{url}/signed", file, lambda size: None)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:80", "http://127.9.9.9"])
-def test_this_machine_is_loopback(url: str) -> None:
-    assert is_loopback(url)
+def test_what_watches_requests_sees_each_before_it_is_sent_and_may_keep_it() -> None:
+    class KeptError(Exception): ...
+
+    seen: list[Planned] = []
+
+    def watch(planned: Planned) -> None:
+        seen.append(planned)
+        if planned.method != "GET":
+            raise KeptError
+
+    script = Script(answer(b'{"name": "accounts/acme"}'))
+    with serving(script) as url, Client(url, None, before=watch) as client:
+        client.call("GET", "/v1/accounts/acme", Account, {"readMask": "name"})
+        with pytest.raises(KeptError):
+            client.call("POST", "/v1/accounts", Account, body={"accountId": "acme"})
+    assert seen == [
+        Planned("GET", "/v1/accounts/acme", {"readMask": "name"}),
+        Planned("POST", "/v1/accounts", {}, {"accountId": "acme"}),
+    ]
+    assert len(script.heads) == 1
 
 
-@pytest.mark.parametrize(
-    "url", ["http://10.0.0.1", "https://api.example.com", "http://127.0.0.1.example.com", "no url"]
-)
-def test_other_machines_are_not_loopback(url: str) -> None:
-    assert not is_loopback(url)
+def test_a_client_that_is_told_to_keeps_what_was_sent() -> None:
+    script = Script(answer(b'{"name": "accounts/acme", "newField": [1]}'))
+    with serving(script) as url, Client(url, None, keeps_originals=True) as client:
+        found = client.call("GET", "/v1/accounts/acme", Account)
+    assert original_of(found) == {"name": "accounts/acme", "newField": [1]}
+
+
+def test_the_key_holder_is_what_the_server_says() -> None:
+    body = b'{"account": "accounts/acme", "user": "accounts/acme/users/ann", "role": "user", "keyId": "k1"}'
+    script = Script(answer(body, headers="x-fireworks-account-id: acme\r\n"))
+    with serving(script) as url, Client(url, "fw_key") as client:
+        holder = client.key_holder
+    assert (holder.account_id, holder.user, holder.role) == ("acme", "accounts/acme/users/ann", "user")

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from appliance.config import GIB, IdentitySettings
-from appliance.services.builtin_model import BuiltinModel
+from appliance.config import DatasetSettings, IdentitySettings
 from appliance.services.models import Models
 from appliance.store import accounts
 from appliance.store.database import Database
-from tests.appliance.services.samples import ACCOUNT_IDS, SIGNING_KEY, account
+from tests.appliance.services.dataset_world import DatasetWorld
+from tests.appliance.services.model_world import ModelWorld
+from tests.appliance.services.samples import ACCOUNT_IDS, account
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.tiny_llm import build_tiny_model
 
@@ -27,7 +28,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def database(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Database]:
-    opened = await Database.open(tmp_path / "hearth.db", clock=clock)
+    opened = await Database.open(tmp_path / "hearth.db", bytes(32), clock=clock)
     async with opened.transaction() as tx:
         for account_id in ACCOUNT_IDS:
             await accounts.insert(tx, account(account_id))
@@ -44,33 +45,30 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def models_dir(tmp_path: Path) -> Path:
     path = tmp_path / "models"
-    path.mkdir()
+    path.mkdir(exist_ok=True)
     return path
 
 
 @pytest.fixture
 def uploads_dir(tmp_path: Path) -> Path:
     path = tmp_path / "uploads"
-    path.mkdir()
+    path.mkdir(exist_ok=True)
     return path
 
 
 @pytest.fixture
-def models_service(
-    database: Database,
-    settings: IdentitySettings,
-    models_dir: Path,
-    uploads_dir: Path,
-    tiny_model: Path,
-    clock: FakeClock,
-) -> Models:
-    return Models(
-        database,
-        settings,
-        models_dir=models_dir,
-        uploads_dir=uploads_dir,
-        signing_key=SIGNING_KEY,
-        file_bytes_max=GIB,
-        builtin=BuiltinModel("ember-chat", tiny_model, "Ember"),
-        clock=clock,
-    )
+def model_world(
+    tmp_path: Path, database: Database, settings: IdentitySettings, tiny_model: Path, clock: FakeClock
+) -> ModelWorld:
+    return ModelWorld(tmp_path, database, clock, settings, tiny_model)
+
+
+@pytest.fixture
+def models_service(model_world: ModelWorld) -> Models:
+    return model_world.models
+
+
+@pytest.fixture
+def dataset_world(tmp_path: Path, database: Database, clock: FakeClock) -> DatasetWorld:
+    settings = DatasetSettings(dataset_upload_bytes_max=100_000, dataset_line_bytes_max=10_000, dataset_chunks_max=10)
+    return DatasetWorld(tmp_path, database, clock, settings)

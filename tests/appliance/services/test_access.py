@@ -1,9 +1,21 @@
 import pytest
+from msgspec.structs import replace
 
 from appliance.config import IdentitySettings
-from appliance.domain import ModelState, Role
+from appliance.domain import ModelState, Role, SuspendState
 from appliance.errors import Code, HearthError
-from appliance.services.access import can_change, can_look_inside, can_see_model, require_account, require_change
+from appliance.services.access import (
+    can_change,
+    can_look_inside,
+    can_see_model,
+    keeps_box,
+    require_account,
+    require_administrator,
+    require_change,
+    require_keeper,
+    require_keys_of,
+    require_not_suspended,
+)
 from tests.appliance.services.samples import ADA, model, principal
 
 CREATOR, COLLEAGUE = "ada", "bob"
@@ -68,3 +80,41 @@ def test_models_of_others_are_seen_once_public_and_ready(
     settings: IdentitySettings, account_id: str, is_public: bool, state: ModelState, is_seen: bool
 ) -> None:
     assert can_see_model(ADA, model(account_id, "m", is_public=is_public, state=state), settings) is is_seen
+
+
+@pytest.mark.parametrize("role", Role)
+def test_users_and_secrets_are_for_administrators_of_their_own_account(role: Role) -> None:
+    require_administrator(principal("acme", CREATOR, Role.ADMIN), "acme", "users")
+    for account_id, code in (("acme", Code.FORBIDDEN), ("globex", Code.NOT_FOUND)):
+        if (role, account_id) != (Role.ADMIN, "acme"):
+            with pytest.raises(HearthError) as caught:
+                require_administrator(principal("acme", CREATOR, role), account_id, "users")
+            assert caught.value.code is code
+
+
+@pytest.mark.parametrize("role", Role)
+def test_everybody_manages_his_own_keys_and_an_administrator_his_accounts(role: Role) -> None:
+    who = principal("acme", CREATOR, role)
+    require_keys_of(who, "acme", CREATOR)
+    for account_id, code in (("acme", Code.FORBIDDEN), ("globex", Code.NOT_FOUND)):
+        if (role, account_id) != (Role.ADMIN, "acme"):
+            with pytest.raises(HearthError) as caught:
+                require_keys_of(who, account_id, COLLEAGUE)
+            assert caught.value.code is code
+
+
+@pytest.mark.parametrize("role", Role)
+def test_the_box_is_kept_by_the_administrators_of_its_own_account(settings: IdentitySettings, role: Role) -> None:
+    assert keeps_box(principal("home", CREATOR, role), settings) is (role is Role.ADMIN)
+    assert not keeps_box(principal("acme", CREATOR, role), settings)
+    with pytest.raises(HearthError) as caught:
+        require_keeper(principal("acme", CREATOR, role), settings, "create accounts")
+    assert caught.value.code is Code.FORBIDDEN
+
+
+def test_a_suspended_account_is_told_why() -> None:
+    require_not_suspended(ADA)
+    for state in set(SuspendState) - {SuspendState.UNSUSPENDED}:
+        with pytest.raises(HearthError, match=state) as caught:
+            require_not_suspended(replace(ADA, suspend_state=state))
+        assert (caught.value.code, caught.value.reason) == (Code.FAILED_PRECONDITION, "ACCOUNT_SUSPENDED")

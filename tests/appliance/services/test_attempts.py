@@ -12,6 +12,7 @@ import pytest
 from appliance.config import Config, FleetSettings
 from appliance.domain import Deployment
 from appliance.errors import Code, HearthError
+from appliance.live_config import LiveConfig
 from appliance.orchestrator.router import NotWanted
 from appliance.orchestrator.worker_client import WORKER_LOST, WORKER_STOPPED
 from appliance.services.attempts import Attempt, Attempts
@@ -36,7 +37,7 @@ class World:
         self.woken: list[Deployment] = []
         self.router = FakeRouter(self._answer)
         config = Config(data_dir=tmp_path, fleet=FleetSettings(**fleet))
-        self.attempts = Attempts(config, self.router, self._wake)
+        self.attempts = Attempts(LiveConfig(config), self.router, self._wake)
 
     async def ask(self, text: str, wait_s: float = 10.0) -> str:
         submit = Submit(request_id=f"r{next(_numbers)}", prompt=TextPrompt(text=text))

@@ -204,6 +204,9 @@ async def test_an_unused_deployment_is_deleted_and_can_be_undeleted(world: World
     assert gone.state is DeploymentState.DELETING
     assert gone.purge_at == pytest.approx(world.wall.now + PURGE_S, abs=2.0)
     assert (await world.history())[0].reason == "unused for 10 s"
+    async with world.database.reader() as db:
+        (told,) = await db.execute_fetchall("SELECT method, message FROM audit_logs")
+    assert tuple(told) == ("DeleteDeployment", "unused for 10 s")
 
 
 async def test_at_its_expire_time_it_goes_once_nothing_runs(world: World) -> None:

@@ -13,7 +13,9 @@ from appliance.services.targets import find_serverless, find_target
 from appliance.store import models
 from appliance.store.database import Database
 from models.inspection import inspect_model
-from tests.appliance.services.samples import ADA, SIGNING_KEY, deployed, deployment, put
+from tests.appliance.services.model_world import ModelWorld
+from tests.appliance.services.samples import ADA, deployed, deployment, put
+from tests.fakes.fake_clock import FakeClock
 from tests.fakes.tiny_llm import build_tiny_model
 
 
@@ -68,18 +70,10 @@ async def test_later_starts_copy_nothing(models_service: Models, database: Datab
 
 
 async def test_a_damaged_one_is_logged_and_keeps_no_daemon_from_starting(
-    database: Database, settings: IdentitySettings, models_dir: Path, caplog: pytest.LogCaptureFixture
+    database: Database, settings: IdentitySettings, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    service = Models(
-        database,
-        settings,
-        models_dir=models_dir,
-        uploads_dir=models_dir,
-        signing_key=SIGNING_KEY,
-        file_bytes_max=1,
-        builtin=BuiltinModel("ember-chat", models_dir / "missing", "Ember"),
-    )
-    await service.install_builtin()
+    world = ModelWorld(tmp_path, database, clock, settings, builtin=tmp_path / "missing")
+    await world.models.install_builtin()
     assert "the built-in model cannot be installed" in caplog.text
     async with database.reader() as db:
         assert await models.get(db, "library", "ember-chat") is None

@@ -6,10 +6,11 @@ from appliance.domain import (
     ModelState,
 )
 from appliance.errors import Code
+from appliance.services.deployment_spec import DeploymentSpec
 from appliance.store import deployments, models
 from appliance.store.database import Database
 from tests.appliance.services.deployment_service import Service, refusal
-from tests.appliance.services.samples import model, put
+from tests.appliance.services.samples import ADA, model, put
 
 POET = model("acme", "poet")
 
@@ -66,3 +67,20 @@ async def test_what_a_deployment_has_stays_although_its_owner_could_not_ask_for_
         await models.update(tx, replace(shared, is_public=False))
     changed = await service.update(base_model=shared.name, display_name="Still here")
     assert (changed.display_name, changed.draft_model) == ("Still here", shared.name)
+
+
+async def test_who_names_no_draft_model_gets_the_models_own(service: Service, database: Database) -> None:
+    apprentice = model("acme", "apprentice")
+    master = replace(model("acme", "master"), default_draft_model=apprentice.name, default_draft_token_count=3)
+    await put(database, apprentice, model("acme", "other"), master)
+    silent = await service.create("silent", base_model="master")
+    assert (silent.draft_model, silent.draft_token_count) == (apprentice.name, 3)
+    named = await service.create("named", base_model="master", draft_model="other")
+    assert (named.draft_model, named.draft_token_count) == ("accounts/acme/models/other", None)
+    counting = await service.create("counting", base_model="master", ngram_speculation_length=3)
+    assert counting.draft_model is None
+    spec = DeploymentSpec(base_model="master")
+    unwilling = await service.deployments.create(
+        ADA, "acme", "unwilling", spec, disable_auto_deploy=False, validate_only=False, takes_default_draft=False
+    )
+    assert unwilling.draft_model is None

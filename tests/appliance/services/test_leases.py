@@ -38,7 +38,7 @@ class FakeClaims:
         self.has_room = True
         self.made: dict[str, FakeClaim] = {}
 
-    def claim(self, owner: str, priority: Priority, demand: Demand, may_evict: bool) -> FakeClaim:
+    def claim(self, owner: str, account_id: str, priority: Priority, demand: Demand, may_evict: bool) -> FakeClaim:
         assert (priority, may_evict) == (Priority.LEASE, True)
         claim = self.made[owner] = FakeClaim(demand)
         if self.has_room:
@@ -106,6 +106,9 @@ async def test_a_lease_ends_when_its_time_is_over(world: World) -> None:
     with pytest.raises(HearthError) as raised:
         world.leases.renew(ADA, lease.id)
     assert raised.value.code is Code.NOT_FOUND
+    async with world.database.reader() as db:
+        told = [tuple(row) for row in await db.execute_fetchall("SELECT method, message FROM audit_logs ORDER BY seq")]
+    assert told[1:] == [("DeleteLease", "its time is over")]
 
 
 async def test_a_lease_whose_holder_is_silent_is_taken_back(database: Database) -> None:

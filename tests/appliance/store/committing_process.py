@@ -17,7 +17,7 @@ TRIES_AFTER_FAILURE = 5
 
 
 async def commit_for_ever(path: Path, limit_bytes: int | None) -> None:
-    database = await Database.open(path)
+    database = await Database.open(path, bytes(32))
     if limit_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY))
     async with database.reader() as db:

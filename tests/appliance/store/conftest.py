@@ -11,6 +11,6 @@ from tests.appliance.store.samples import NOW
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(tmp_path / "hearth.db", clock=lambda: NOW)
+    opened = await Database.open(tmp_path / "hearth.db", bytes(32), clock=lambda: NOW)
     yield opened
     await opened.close()

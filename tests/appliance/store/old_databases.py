@@ -41,7 +41,7 @@ def schema_of(path: Path) -> int:
 
 async def check_rows(path: Path) -> None:
     """Opened as the daemon does, which upgrades it, every noun is there as it was."""
-    database = await Database.open(path)
+    database = await Database.open(path, bytes(32))
     try:
         async with database.reader() as db:
             account = await accounts.get(db, "acme")

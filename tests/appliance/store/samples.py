@@ -9,17 +9,21 @@ from appliance.domain import (
     Deployment,
     DeploymentState,
     Footprint,
+    IdentityProvider,
     Lease,
     LoadTarget,
     Model,
     ModelKind,
     ModelState,
+    OidcConfig,
     Precision,
     ReplicaRow,
     Role,
     ScalingDecision,
     ScalingSchedule,
+    Secret,
     ShapePreset,
+    SuspendState,
     User,
 )
 from appliance.store import accounts, users
@@ -28,7 +32,14 @@ from models.info import AddonInfo, AttentionInfo, ModelInfo
 
 NOW = 1_700_000_000.25
 
-ACCOUNT = Account(id="acme", display_name="Acme", email="it@acme.test", created_at=1.5, updated_at=2.5)
+ACCOUNT = Account(
+    id="acme",
+    display_name="Acme",
+    email="it@acme.test",
+    suspend_state=SuspendState.CREDIT_DEPLETED,
+    created_at=1.5,
+    updated_at=2.5,
+)
 USER = User(
     account_id="acme",
     id="ada",
@@ -45,8 +56,30 @@ API_KEY = ApiKey(
     id="key",
     display_name="laptop",
     secret_sha256=bytes(range(32)),
+    annotations={"team": "search"},
     created_at=1.5,
     expires_at=3.5,
+    email="ada@acme.test",
+)
+SECRET = Secret(
+    account_id="acme",
+    id="wandb",
+    key_name="WANDB_API_KEY",
+    sealed_value=bytes(range(64)),
+    created_at=1.5,
+    updated_at=2.5,
+)
+OIDC_PROVIDER = IdentityProvider(
+    account_id="acme",
+    id="login",
+    display_name="Login",
+    oidc=OidcConfig(issuer_url="https://login.acme.test", client_id="box", sealed_client_secret=bytes(range(200, 256))),
+    tenant_domains=["acme.test", "acme.example"],
+    provisions_users=True,
+    provisioned_role=Role.CONTRIBUTOR,
+    allows_idp_initiated=True,
+    created_at=1.5,
+    updated_at=2.5,
 )
 INFO = ModelInfo(
     architecture="LlamaForCausalLM",

@@ -50,3 +50,24 @@ async def test_a_role_has_a_key_as_long_as_one_is_not_expired(database: Database
         assert not await api_keys.exists_with_role(tx.connection, "acme", Role.CONTRIBUTOR, now=3.5)
         assert not await api_keys.exists_with_role(tx.connection, "acme", Role.ADMIN, now=3.4)
         assert not await api_keys.exists_with_role(tx.connection, "other", Role.CONTRIBUTOR, now=3.4)
+
+
+async def test_the_latest_use_is_kept_and_a_key_that_is_gone_stays_gone(database: Database) -> None:
+    await insert_account(database)
+    async with database.transaction() as tx:
+        await api_keys.insert(tx, API_KEY)
+        await api_keys.use(tx, {("acme", "key"): 9.0, ("acme", "gone"): 9.0, ("other", "key"): 99.0})
+        await api_keys.use(tx, {("acme", "key"): 8.0})
+        assert await api_keys.list_in_account(tx.connection, "acme") == [replace(API_KEY, last_used_at=9.0)]
+
+
+async def test_all_keys_of_a_user_go_together(database: Database) -> None:
+    await insert_account(database)
+    async with database.transaction() as tx:
+        await users.insert(tx, replace(USER, id="bob", email=""))
+        await api_keys.insert(tx, API_KEY)
+        await api_keys.insert(tx, replace(API_KEY, id="second"))
+        bobs = replace(API_KEY, id="third", user_id="bob", email="")
+        await api_keys.insert(tx, bobs)
+        await api_keys.delete_of_user(tx, "acme", "ada")
+        assert await api_keys.list_in_account(tx.connection, "acme") == [bobs]

@@ -222,7 +222,7 @@ def commit_until_killed(path: Path, num_acknowledged: int, delay_s: float) -> se
 
 def reopened_ids(path: Path) -> set[str]:
     async def read() -> set[str]:
-        database = await Database.open(path)
+        database = await Database.open(path, bytes(32))
         try:
             return set(await stored_ids(database))
         finally:
@@ -232,7 +232,7 @@ def reopened_ids(path: Path) -> set[str]:
 
 
 async def test_closing_moves_the_journal_into_the_database(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "hearth.db")
+    database = await Database.open(tmp_path / "hearth.db", bytes(32))
     await insert(database, ACCOUNT)
     await database.close()
     assert os.listdir(tmp_path) == ["hearth.db"]
@@ -240,13 +240,13 @@ async def test_closing_moves_the_journal_into_the_database(tmp_path: Path) -> No
 
 async def test_a_path_with_signs_that_mean_something_in_an_address_is_a_path(tmp_path: Path) -> None:
     (tmp_path / "a b?c#d%20").mkdir()
-    database = await Database.open(tmp_path / "a b?c#d%20" / "hearth.db")
+    database = await Database.open(tmp_path / "a b?c#d%20" / "hearth.db", bytes(32))
     await database.close()
     assert (tmp_path / "a b?c#d%20" / "hearth.db").exists()
 
 
 async def test_commits_are_counted_and_nothing_else(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "hearth.db")
+    database = await Database.open(tmp_path / "hearth.db", bytes(32))
     await insert(database, ACCOUNT)
     assert await stored_ids(database)
     with pytest.raises(ZeroDivisionError):
@@ -254,3 +254,13 @@ async def test_commits_are_counted_and_nothing_else(tmp_path: Path) -> None:
             raise ZeroDivisionError
     assert database.num_commits == 1
     await database.close()
+
+
+async def test_it_answers_until_it_has_failed_or_is_closed(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "hearth.db", bytes(32))
+    assert await database.answers()
+    database.failed.set()
+    assert not await database.answers()
+    database.failed.clear()
+    await database.close()
+    assert not await database.answers()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import Code, HearthError
-from appliance.store.lock import LOCK_FILE, lock_data_dir
+from appliance.store.lock import LOCK_FILE, find_lock_holder, lock_data_dir
 
 HOLD_LOCK = """
 import sys
@@ -69,3 +69,12 @@ def test_a_child_that_outlives_the_daemon_does_not_keep_the_lock(tmp_path: Path)
     with child, lock_data_dir(tmp_path):
         assert child.poll() is None
         child.communicate(b"\n")
+
+
+def test_who_holds_the_lock_is_found_without_taking_it(tmp_path: Path) -> None:
+    assert find_lock_holder(tmp_path / "nowhere") is None
+    holder = start_holder(tmp_path)
+    assert find_lock_holder(tmp_path) == holder.pid
+    holder.kill()
+    holder.communicate()
+    assert find_lock_holder(tmp_path) is None

@@ -16,6 +16,12 @@ SHIPPED = {
     "0002_speculation.sql": "5e2835cc16f4531200d9155304d977d89ebca68fe0809ebfe5bee87162b6ae33",
     "0003_fleet.sql": "bde8ca00ac889fef077b4f82e075c57797b4079d1df9127d80d082fbf909ab1f",
     "0004_addons.sql": "1f7393efa113175e2ad69ee9fcfd6e082e533bcbf6010e4a81af0ebb7982b481",
+    "0005_audit.sql": "e3435397db1e5591aba15340d1ff369e703e907ebb435ee68d46068c5c609b71",
+    "0006_identity.sql": "53923a0b1f93ef7cd3df833d20f36ba70a3bf2ab31108f6fd7f691b6dbb7e2f8",
+    "0007_usage.sql": "33561861c14e53a99d20f97bbea564c73e3e4e70c111d0f6c2e2410ae26c50f7",
+    "0008_models.sql": "fd2e35fb3603ea3ec6742af64196f7faa3620a635244e39064f0083c5a4edca0",
+    "0009_datasets.sql": "4420d82f5496f34fe4d64a817219d6bdbc8f739efa3b63a436a21e498154f87e",
+    "0010_shapes.sql": "0d13b124aed593bb4a2f83930e743c9d26cebdba6b14242c99212740f7b0dda7",
 }
 SCHEMA = Path(__file__).parent / "schema.sql"
 

@@ -1,6 +1,8 @@
+import pytest
 from msgspec.structs import replace
 
 from appliance.domain import ModelKind, ModelState
+from appliance.errors import Code, HearthError
 from appliance.store import accounts, models
 from appliance.store.database import Database
 from tests.appliance.store.samples import ACCOUNT, INFO, MODEL, insert_account
@@ -64,3 +66,32 @@ async def test_addons_are_found_in_every_account(database: Database) -> None:
         for model in (MODEL, base, foreign):
             await models.insert(tx, model)
         assert await models.list_of_kind(tx.connection, ModelKind.HF_PEFT_ADDON) == [MODEL, foreign]
+
+
+async def test_a_page_begins_after_an_id(database: Database) -> None:
+    await insert_account(database)
+    async with database.transaction() as tx:
+        for name in ("a", "b", "c"):
+            await models.insert(tx, replace(MODEL, id=name, directory=name))
+    async with database.reader() as db:
+        assert [model.id for model in await models.list_after(db, "acme", "", 2)] == ["a", "b"]
+        assert [model.id for model in await models.list_after(db, "acme", "b", 2)] == ["c"]
+        assert await models.count_in_account(db, "acme") == 3
+        assert await models.count_in_account(db, "other") == 0
+
+
+async def insert_and_fail(database: Database) -> None:
+    async with database.transaction() as tx:
+        await models.insert(tx, replace(MODEL, display_name="lost"))
+        raise HearthError(Code.CONFLICT, "on purpose")
+
+
+async def test_a_model_whose_transaction_failed_is_not_remembered(database: Database) -> None:
+    await insert_account(database)
+    with pytest.raises(HearthError):
+        await insert_and_fail(database)
+    async with database.transaction() as tx:
+        await models.insert(tx, MODEL)
+        await models.update(tx, replace(MODEL, display_name="kept"))
+    async with database.reader() as db:
+        assert [model.display_name for model in await models.list_in_account(db, "acme")] == ["kept"]

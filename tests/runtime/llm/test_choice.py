@@ -54,7 +54,8 @@ def test_tokens_since_the_last_time_become_one_delta() -> None:
     choice.add(output("a"))
     choice.add(output("b"))
     ids = [token_id("a"), token_id("b")]
-    assert choice.take_delta(7, 4) == Delta(request_id="r", index=2, text="ab", token_ids=ids)
+    first = Delta(request_id="r", index=2, text="ab", token_ids=ids, num_prompt_tokens=7, num_cached_tokens=4)
+    assert choice.take_delta(7, 4) == first
     choice.add(output("c", "length"))
     usage = Usage(num_prompt_tokens=7, num_cached_tokens=4, num_completion_tokens=3)
     expected = Delta(request_id="r", index=2, text="c", token_ids=[token_id("c")], finish_reason="length", usage=usage)

@@ -79,7 +79,8 @@ async def test_the_older_paths_mean_the_callers_own_new_key_and_the_accounts_key
         ({"expireTime": "tomorrow"}, "apiKey.expireTime"),
         ({"expireTime": "2999-01-01T00:00:00"}, "apiKey.expireTime"),
         ({"displayName": "x" * 64}, "apiKey.displayName"),
-        ({"annotations": {"team": "search"}}, "apiKey.annotations"),
+        ({"annotations": ["team"]}, "apiKey.annotations"),
+        ({"annotations": {"team": "x" * 20_000}}, "apiKey.annotations"),
     ],
 )
 async def test_a_field_at_fault_is_named(api: Api, properties: dict[str, object], param: str) -> None:
@@ -95,3 +96,40 @@ async def test_times_are_of_now_and_in_utc(api: Api) -> None:
     assert answer["createTime"].endswith("Z")
     assert abs(datetime.fromisoformat(answer["createTime"]).timestamp() - time.time()) < 60
     assert "expireTime" not in answer
+
+
+async def test_a_key_shows_whose_it_is_and_when_it_was_used(api: Api) -> None:
+    headers = api.bearer(Role.ADMIN)
+    users = "/v1/accounts/hearth/users"
+    body = {"role": "inference-user", "email": "ci@hearth.test", "serviceAccount": True}
+    async with api.session.post(f"{users}?userId=ci", json=body, headers=headers) as response:
+        assert response.status == 200, await response.text()
+    key = {"apiKey": {"displayName": "ci", "annotations": {"team": "search"}}}
+    async with api.session.post(f"{users}/ci/apiKeys", json=key, headers=headers) as response:
+        created = await response.json()
+        assert response.status == 200, created
+    bot = {"Authorization": f"Bearer {created['key']}"}
+    url = f"{users}/ci/apiKeys/{created['keyId']}"
+    async with api.session.get(url, headers=bot) as response:
+        shown = await response.json()
+    assert {name: value for name, value in created.items() if name != "key"} == shown
+    assert shown["user"] == "accounts/hearth/users/ci"
+    assert (shown["email"], shown["annotations"]) == ("ci@hearth.test", {"team": "search"})
+    await api.services.identity.flush_used()
+    async with api.session.get(f"{OLD}/{created['keyId']}?readMask=lastUsed", headers=headers) as response:
+        shown = await response.json()
+    assert abs(datetime.fromisoformat(shown["lastUsed"]).timestamp() - time.time()) < 60
+    for missing in (f"{users}/admin/apiKeys/{created['keyId']}", f"{OLD}/nobody"):
+        async with api.session.get(missing, headers=headers) as response:
+            assert response.status == 404
+
+
+async def test_every_role_manages_its_own_keys(api: Api) -> None:
+    for role in Role:
+        path = f"/v1/accounts/hearth/users/{role.value}/apiKeys"
+        async with api.session.post(path, json={}, headers=api.bearer(role)) as response:
+            created = await response.json()
+            assert response.status == 200, created
+        body = {"keyId": created["keyId"]}
+        async with api.session.post(f"{path}:delete", json=body, headers=api.bearer(role)) as response:
+            assert response.status == 200

@@ -123,8 +123,18 @@ async def test_the_library_is_in_sight_and_other_accounts_are_not(admin: Firewor
             "model.peftDetails.mergeAddonModelName",
         ),
         ({"modelId": "m", "model": {"kind": "DRAFT_ADDON"}}, "model.kind"),
-        ({"modelId": "m", "model": {"huggingFaceUrl": "https://hub"}}, "model.huggingFaceUrl"),
-        ({"modelId": "m", "model": {"supportsTools": True}}, "model.supportsTools"),
+        ({"modelId": "m", "model": {"huggingFaceUrl": "http://hub"}}, "model.huggingFaceUrl"),
+        ({"modelId": "m", "model": {"githubUrl": "javascript:alert(1)"}}, "model.githubUrl"),
+        (
+            {"modelId": "m", "model": {"deprecationDate": {"year": 2027, "month": 2, "day": 30}}},
+            "model.deprecationDate",
+        ),
+        ({"modelId": "m", "model": {"deprecationDate": {"month": 13}}}, "model.deprecationDate.month"),
+        ({"modelId": "m", "model": {"defaultDraftTokenCount": 4}}, "model.defaultDraftTokenCount"),
+        ({"modelId": "m", "model": {"conversationConfig": {"style": "llama"}}}, "model.conversationConfig"),
+        ({"modelId": "m", "model": {"conversationConfig": {"template": "{% if"}}}, "model.conversationConfig"),
+        ({"modelId": "m", "model": {"snapshotType": "FULL_SNAPSHOT"}}, "model.snapshotType"),
+        ({"modelId": "m", "model": {"trainingContextLength": 8}}, "model.trainingContextLength"),
         (
             {"modelId": "m", "model": {"baseModelDetails": {"checkpointFormat": "NATIVE"}}},
             "model.baseModelDetails.checkpointFormat",
@@ -184,7 +194,7 @@ async def test_an_upload_url_is_good_for_its_file_and_its_size_alone(api: Api) -
             assert response.status == status
 
 
-@pytest.mark.parametrize("name", ["skipHfConfigValidation", "trustRemoteCode", "configOnly"])
+@pytest.mark.parametrize("name", ["skipHfConfigValidation", "trustRemoteCode"])
 async def test_a_check_that_would_be_skipped_is_refused_by_name(api: Api, name: str) -> None:
     url = f"{MODELS}/undeployed:validateUpload"
     async with api.session.get(url, params={name: "true"}, headers=api.bearer(Role.ADMIN)) as response:

@@ -6,6 +6,7 @@ import pytest
 from appliance.api.app import build_app
 from appliance.api.server import HttpServer
 from appliance.domain import Role
+from appliance.live_config import LiveConfig
 from tests.appliance.api.conftest import READY_MODEL, Api
 
 
@@ -57,7 +58,7 @@ async def test_metrics_are_not_for_other_accounts(api: Api) -> None:
     elsewhere = msgspec.structs.replace(
         config, identity=msgspec.structs.replace(config.identity, account_id="elsewhere")
     )
-    server = HttpServer(build_app(api.services._replace(config=elsewhere)), config.server)
+    server = HttpServer(build_app(api.services._replace(live=LiveConfig(elsewhere))), config.server)
     url = await server.start()
     async with api.session.get(url + "/metrics", headers=api.bearer(Role.ADMIN)) as response:
         assert response.status == 403

@@ -1,9 +1,19 @@
 import msgspec
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from appliance.api.control.deployment_body import DeploymentBody
-from appliance.api.control.models import BaseModelDetailsBody, CreateModelBody, ModelBody
-from appliance.api.control.wire import NotServed, Wire, is_neutral, parse_enum, refuse_not_served, render_time
+from appliance.api.control.model_body import BaseModelDetailsBody, ModelBody
+from appliance.api.control.models import CreateModelBody
+from appliance.api.control.wire import (
+    NotServed,
+    Wire,
+    decode_query,
+    is_neutral,
+    parse_enum,
+    refuse_not_served,
+    render_time,
+)
 from appliance.domain import Precision
 from appliance.errors import Code, HearthError
 
@@ -68,3 +78,25 @@ def test_times_are_rfc_3339_with_microseconds() -> None:
     assert render_time(1767321845.678901) == "2026-01-02T02:44:05.678901Z"
     assert render_time(0.0) == "1970-01-01T00:00:00.000000Z"
     assert render_time(None) is None
+
+
+class Query(Wire, frozen=True, kw_only=True):
+    some_flag: bool = False
+    how_many: int | None = None
+    later: NotServed = None
+
+
+def test_query_parameters_are_read_from_text() -> None:
+    request = make_mocked_request("GET", "/x?someFlag=true&howMany=3&unknown=1")
+    assert decode_query(request, Query) == Query(some_flag=True, how_many=3)
+    assert decode_query(make_mocked_request("GET", "/x?howMany="), Query) == Query()
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [("someFlag=perhaps", "someFlag"), ("howMany=x", "howMany"), ("later=1", "later")],
+)
+def test_a_query_parameter_that_cannot_be_is_named(query: str, named: str) -> None:
+    with pytest.raises(HearthError, match=rf"^{named}:") as caught:
+        decode_query(make_mocked_request("GET", f"/x?{query}"), Query)
+    assert (caught.value.code, caught.value.param) == (Code.INVALID, named)

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from appliance.api.data.message_input import InputMessage, TextBlock, image_sources, to_chat_messages, to_system
+from appliance.api.data.message_input import InputMessage, SystemBlock, image_sources, to_chat_messages, to_system
 from appliance.errors import HearthError
 from runtime.submission import ChatMessage, ImagePart, TextPart, ToolCall, ToolCallFunction
 
@@ -34,7 +34,7 @@ def test_text_in_either_form_is_the_same(role: Any) -> None:
 
 def test_system_is_a_turn_where_it_says_something() -> None:
     expected = [ChatMessage(role="system", content="ab")]
-    assert to_system("ab") == to_system([TextBlock(text="a"), TextBlock(text="b")]) == expected
+    assert to_system("ab") == to_system([SystemBlock(type="text", text=piece) for piece in "ab"]) == expected
     assert to_system(None) == to_system("") == []
 
 

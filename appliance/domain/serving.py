@@ -1,38 +1,11 @@
-"""The vocabulary: every noun the daemon stores or passes around, read at one sitting.
-
-Times are unix seconds (`*_at`); sizes are bytes. Rows of two accounts never mix: each noun carries its `account_id`,
-and (account_id, id) is its key. Wire names and casing belong to `api/`, SQL to `store/`.
-"""
+"""What is served and how: deployments, their shapes, what is deployed on them."""
 
 from enum import StrEnum
 
 import msgspec
 
+from appliance.domain.nouns import Noun
 from appliance.names import ResourceName
-from models.info import AddonInfo, ModelInfo
-
-
-class Noun(msgspec.Struct, frozen=True, kw_only=True):
-    """Immutable; `msgspec.structs.replace` makes the changed copy."""
-
-
-class Role(StrEnum):
-    ADMIN = "admin"
-    USER = "user"
-    CONTRIBUTOR = "contributor"
-    INFERENCE_USER = "inference-user"
-
-
-class ModelKind(StrEnum):
-    """Wire values of `Model.kind` that this version can serve."""
-
-    HF_BASE_MODEL = "HF_BASE_MODEL"
-    HF_PEFT_ADDON = "HF_PEFT_ADDON"  # LoRA weights that change a base model
-
-
-class ModelState(StrEnum):
-    UPLOADING = "UPLOADING"  # row exists, files may arrive, not deployable
-    READY = "READY"  # files complete and inspected
 
 
 class DeploymentState(StrEnum):
@@ -49,19 +22,6 @@ class DeployedModelState(StrEnum):
     DEPLOYED = "DEPLOYED"
     UNDEPLOYING = "UNDEPLOYING"
     DELETED = "DELETED"  # with its deployment: invisible, and back when that is undeleted
-
-
-class ReplicaState(StrEnum):
-    """One worker process's life; `orchestrator/replica.py` owns it and holds the table of transitions."""
-
-    STOPPED = "STOPPED"
-    STARTING = "STARTING"  # process spawned, socket not yet greeted
-    LOADING = "LOADING"  # worker reads weights
-    READY = "READY"
-    ASLEEP = "ASLEEP"  # process and weights stay in host memory; its devices' memory is given back
-    DRAINING = "DRAINING"  # takes nothing new, finishes what runs
-    STOPPING = "STOPPING"  # told to exit, or killed; waits for the process and its memory
-    FAILED = "FAILED"  # ended unasked; waits for its back-off
 
 
 class ShapePreset(StrEnum):
@@ -109,76 +69,6 @@ class AutoscalingPolicy(Noun, frozen=True, kw_only=True):
     scale_to_zero_window_s: float = 3600.0
     load_targets: dict[LoadTarget, float] = msgspec.field(default_factory=lambda: {LoadTarget.DEFAULT: 0.8})
     scaling_schedules: dict[str, ScalingSchedule] = {}
-
-
-class Account(Noun, frozen=True, kw_only=True):
-    id: str
-    display_name: str = ""
-    email: str = ""
-    created_at: float
-    updated_at: float
-
-
-class User(Noun, frozen=True, kw_only=True):
-    account_id: str
-    id: str
-    display_name: str = ""
-    email: str = ""
-    role: Role
-    is_service_account: bool = False
-    created_at: float
-    updated_at: float
-
-
-class ApiKey(Noun, frozen=True, kw_only=True):
-    """A key as stored: the secret itself is shown once at creation and only its SHA-256 stays."""
-
-    account_id: str
-    user_id: str
-    id: str
-    """Public part of the key, indexed; not secret."""
-    display_name: str = ""
-    secret_sha256: bytes
-    created_at: float
-    expires_at: float | None = None
-
-
-class Principal(Noun, frozen=True, kw_only=True):
-    """Who asks: the answer of `services/identity.py` to a key, carried on the request."""
-
-    account_id: str
-    user_id: str
-    key_id: str
-    role: Role
-
-
-class Model(Noun, frozen=True, kw_only=True):
-    account_id: str
-    id: str
-    display_name: str = ""
-    description: str = ""
-    kind: ModelKind = ModelKind.HF_BASE_MODEL
-    state: ModelState
-    status_message: str = ""
-    is_public: bool = False
-    is_serverless: bool = False
-    """Of the library: deployed by the appliance itself when somebody asks for it, shared by all accounts."""
-    directory: str
-    """Server-made folder name under the data directory's `models/`; never derived from client text."""
-    info: ModelInfo | None = None
-    """What inspection found; set when READY."""
-    base_model: str | None = None
-    """Of an addon: the full name of the model that it changes."""
-    addon_info: AddonInfo | None = None
-    """Of an addon, in the place of `info`."""
-    created_by: str = ""
-    """User id in the same account."""
-    created_at: float
-    updated_at: float
-
-    @property
-    def name(self) -> str:
-        return str(ResourceName(self.account_id, "models", self.id))
 
 
 class Deployment(Noun, frozen=True, kw_only=True):
@@ -246,6 +136,44 @@ class Deployment(Noun, frozen=True, kw_only=True):
         return str(ResourceName(self.account_id, "deployments", self.id))
 
 
+class DeploymentShape(Noun, frozen=True, kw_only=True):
+    """One version of an account's own shape: options that a deployment takes over by naming it."""
+
+    account_id: str
+    id: str
+    number: int
+    """Of the version, from 1; a change of the shape is a new one."""
+    display_name: str = ""
+    description: str = ""
+    base_model: str
+    """Full model name: whose deployments it is for."""
+    preset: ShapePreset | None = None
+    accelerator_type: str | None = None
+    accelerator_count: int = 1
+    precision: Precision | None = None
+    max_context_length: int | None = None
+    draft_model: str | None = None
+    draft_token_count: int | None = None
+    ngram_speculation_length: int | None = None
+    kv_cache_fraction: float | None = None
+    enable_addons: bool = False
+    enable_session_affinity: bool = True
+    is_public: bool = False
+    """Whether other accounts may see and use this version."""
+    created_by: str = ""
+    created_at: float
+    """Of the shape; the version was made at `updated_at`."""
+    updated_at: float
+
+    @property
+    def name(self) -> str:
+        return str(ResourceName(self.account_id, "deploymentShapes", self.id))
+
+    @property
+    def version_name(self) -> str:
+        return f"{self.name}/versions/v{self.number}"
+
+
 class DeployedModel(Noun, frozen=True, kw_only=True):
     """A model as a deployment serves it: its base model, which creating a deployment deploys, or a LoRA addon."""
 
@@ -283,49 +211,3 @@ class ScalingDecision(Noun, frozen=True, kw_only=True):
     from_count: int
     to_count: int
     reason: str
-
-
-class Footprint(Noun, frozen=True, kw_only=True):
-    """What a replica really held, measured when it had loaded; takes the place of the estimate the next time."""
-
-    key: str
-    """Digest of all that the footprint depends on: `orchestrator/footprints.py` makes it."""
-    num_bytes: int
-    """On each of its devices: process, weights and activations, and `kv_bytes`."""
-    kv_bytes: int
-    load_s: float
-    """Running average of loads from a cold process, seconds from spawn to READY."""
-    warm_load_s: float | None
-    """Likewise of loads by a spare worker."""
-    measured_at: float
-
-
-class Lease(Noun, frozen=True, kw_only=True):
-    """Memory of devices lent to a program outside Hearth until it gives it back or the time is over."""
-
-    id: str
-    account_id: str
-    user_id: str
-    device_ids: list[str]
-    num_bytes: int
-    """On each device."""
-    command: str = ""
-    """Shown to operators: the program that asked, without its arguments."""
-    created_at: float
-    expires_at: float
-
-
-class ReplicaRow(Noun, frozen=True, kw_only=True):
-    """What must be known of a worker after the daemon died: enough to find and end a leftover, and no more."""
-
-    account_id: str
-    deployment_id: str
-    index: int
-    device_ids: list[str]
-    reserved_bytes: int
-    """Per device."""
-    pid: int
-    pid_started_ticks: int
-    """Field 22 of /proc/PID/stat: with `boot_id` it tells this process from a later one with the same pid."""
-    boot_id: str
-    started_at: float

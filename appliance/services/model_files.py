@@ -1,0 +1,291 @@
+"""Files of models: uploaded, downloaded, and inspected, which is the one way from UPLOADING to READY.
+
+Row and folder agree after any crash: files arrive before the row says READY and leave after the row is gone. Also
+where transfers bring files to and take them from (`transfers.Place`).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from msgspec.structs import replace
+
+from appliance.config import IdentitySettings
+from appliance.domain import Model, ModelState, Principal
+from appliance.errors import Code, HearthError
+from appliance.names import ResourceName, generate_id
+from appliance.services import audit
+from appliance.services.access import can_look_inside, not_found, require_change
+from appliance.services.deployment_models import find_named_model, present_model
+from appliance.services.grants import Grant
+from appliance.services.model_folders import link_files, list_sizes, make_folder, read_config, take_in, write_config
+from appliance.services.model_spec import BASE_MODEL, DRAFT_MODEL, check_against_files, check_draft, invalid
+from appliance.services.quotas import QuotaMetric, require_room
+from appliance.services.targets import find_model
+from appliance.services.transfers import Transfers
+from appliance.services.uploads import ReceivedFile
+from appliance.store import models
+from appliance.store.database import Database
+from appliance.store.durable_files import remove_tree
+from models.addons import inspect_addon
+from models.fireworks_json import FIREWORKS_JSON, ConversationConfig
+from models.info import AddonInfo, ModelInfo
+from models.inspection import ModelRefused, check_config, inspect_model
+
+logger = logging.getLogger(__name__)
+
+COLLECTION = "models"
+
+
+class ModelFiles:
+    def __init__(
+        self, database: Database, settings: IdentitySettings, transfers: Transfers, *, models_dir: Path
+    ) -> None:
+        """The directory exists and shares a file system with the one that transfers receive into."""
+        self.directory = models_dir
+        self._database = database
+        self._settings = settings
+        self._transfers = transfers
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._replaced: dict[str, list[str]] = {}
+        """Folders that workers of a model may still read; by its name. Others are swept at the next start."""
+        transfers.register(COLLECTION, self)
+
+    async def sweep(self) -> None:
+        """Remove folders that no model owns, which a crash left. Before anything is served."""
+        owned = await self.list_directories()
+        for path in await asyncio.to_thread(lambda: list(self.directory.iterdir())):
+            if path.name not in owned:
+                logger.info("removing the folder %s, which no model owns", path.name)
+                await asyncio.to_thread(remove_tree, path)
+
+    def lock(self, name: str) -> asyncio.Lock:
+        """Held while a model's files must stand still: inspected, added to, replaced, removed."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def get_to_change(self, principal: Principal, account_id: str, model_id: str) -> Model:
+        model = await self._get(principal, account_id, model_id)
+        require_change(principal, account_id, model.name, self._settings, model.created_by)
+        return model
+
+    # ---- up and down
+
+    async def upload_urls(
+        self,
+        principal: Principal,
+        account_id: str,
+        model_id: str,
+        filename_to_size: dict[str, int],
+        base_url: str,
+        is_resumable: bool = False,
+    ) -> dict[str, str]:
+        """One URL per file. What is announced counts against the account's disk quota from now on."""
+        model = await self.get_to_change(principal, account_id, model_id)
+        require_uploading(model)
+        urls = self._transfers.upload_urls(
+            COLLECTION, account_id, model_id, model.directory, filename_to_size, base_url, is_resumable
+        )
+        async with self.lock(model.name):
+            model = await self.get_to_change(principal, account_id, model_id)
+            require_uploading(model)
+            await self._announce(principal, model, {**model.announced_files, **filename_to_size}, ["filenameToSize"])
+        return urls
+
+    async def announce_import(
+        self, principal: Principal, account_id: str, model_id: str, sizes: dict[str, int], imported_from: str
+    ) -> Model:
+        """These are all files that it will have, and where they come from."""
+        async with self.lock(str(ResourceName(account_id, COLLECTION, model_id))):
+            model = await self.get_to_change(principal, account_id, model_id)
+            require_uploading(model)
+            return await self._announce(principal, replace(model, imported_from=imported_from), sizes, ["importedFrom"])
+
+    async def _announce(self, principal: Principal, model: Model, sizes: dict[str, int], fields: list[str]) -> Model:
+        size_bytes = sum(sizes.values())
+        async with self._database.transaction() as tx:
+            await require_room(tx, model.account_id, QuotaMetric.DISK_BYTES, size_bytes - model.size_bytes)
+            model = replace(model, announced_files=sizes, size_bytes=size_bytes, updated_at=tx.now)
+            await models.update(tx, model)
+            await audit.record(tx, principal, model.name, fields)
+        return model
+
+    async def download_urls(
+        self, principal: Principal, account_id: str, model_id: str, base_url: str
+    ) -> dict[str, str]:
+        """Weights are handed to nobody of another account, who may only ask them."""
+        model = await self._get(principal, account_id, model_id)
+        if not can_look_inside(principal, account_id, self._settings):
+            raise HearthError(Code.FORBIDDEN, f"only the account of {model.name} may download it")
+        require_ready(model)
+        filenames = sorted(await asyncio.to_thread(list_sizes, self.directory / model.directory))
+        async with self._database.transaction() as tx:
+            await audit.record(tx, principal, model.name)
+        return self._transfers.download_urls(COLLECTION, account_id, model_id, model.directory, filenames, base_url)
+
+    async def require(self, grant: Grant) -> None:
+        await self._require_same(
+            grant.account_id,
+            grant.resource_id,
+            grant.directory,
+            require_uploading if grant.is_upload else require_ready,
+        )
+
+    async def receive(self, grant: Grant, file: ReceivedFile) -> None:
+        async with self.lock(f"accounts/{grant.account_id}/models/{grant.resource_id}"):
+            await self.require(grant)
+            await asyncio.to_thread(take_in, file.path, self.directory / grant.directory, grant.filename)
+
+    async def take_in(self, model: Model, filename: str, part: Path) -> None:
+        """A file that did not come by an URL."""
+        async with self.lock(model.name):
+            await self._require_same(model.account_id, model.id, model.directory, require_uploading)
+            await asyncio.to_thread(take_in, part, self.directory / model.directory, filename)
+
+    async def list_directories(self) -> set[str]:
+        async with self._database.reader() as db:
+            return await models.list_directories(db)
+
+    # ---- inspected
+
+    async def validate_upload(self, principal: Principal, account_id: str, model_id: str) -> list[str]:
+        """Inspect the folder and make the model READY; what was found and ignored. Asked again, says the same again."""
+        model = await self.get_to_change(principal, account_id, model_id)
+        async with self.lock(model.name):
+            model = await self.get_to_change(principal, account_id, model_id)
+            known = model.info or model.addon_info
+            return known.warnings if known is not None else await self._make_ready(principal, model)
+
+    async def require_prepared(self, principal: Principal, account_id: str, model_id: str) -> None:
+        """Every precision that is served is made while loading, so READY is all that it takes."""
+        require_ready(await self.get_to_change(principal, account_id, model_id))
+
+    async def check_config(self, principal: Principal, account_id: str, model_id: str) -> list[str]:
+        """Whether config.json alone is of a model that can be served; the model stays as it is."""
+        model = await self.get_to_change(principal, account_id, model_id)
+        if model.base_model is not None:
+            raise HearthError(Code.INVALID, "configOnly: an addon has no config.json", "configOnly")
+        async with self.lock(model.name):
+            try:
+                return await asyncio.to_thread(check_config, self.directory / model.directory)
+            except ModelRefused as refused:
+                raise refusal(refused) from refused
+
+    async def _make_ready(self, principal: Principal, model: Model) -> list[str]:
+        try:
+            found = await self._inspect(principal, model)
+        except ModelRefused as refused:
+            async with self._database.transaction() as tx:
+                await models.update(tx, replace(model, status_message=refused.message, updated_at=tx.now))
+                await audit.record(tx, principal, model.name)
+            raise refusal(refused) from refused
+        sizes = await asyncio.to_thread(list_sizes, self.directory / model.directory)
+        facts = {"addon_info" if isinstance(found, AddonInfo) else "info": found}
+        async with self._database.transaction() as tx:
+            ready = replace(
+                model,
+                state=ModelState.READY,
+                status_message="",
+                size_bytes=sum(sizes.values()),
+                announced_files={},
+                updated_at=tx.now,
+                **facts,
+            )
+            check_against_files(ready)
+            if ready.default_draft_model is not None:
+                check_draft(ready, await present_model(tx.connection, ready.default_draft_model, DRAFT_MODEL))
+            await require_room(tx, model.account_id, QuotaMetric.DISK_BYTES, ready.size_bytes - model.size_bytes)
+            await models.update(tx, ready)
+            await audit.record(tx, principal, model.name)
+        return found.warnings
+
+    async def _get(self, principal: Principal, account_id: str, model_id: str) -> Model:
+        name = ResourceName(account_id, COLLECTION, model_id)
+        async with self._database.reader() as db:
+            model = await find_model(db, principal, name, self._settings)
+        if model is None:
+            raise not_found(str(name))
+        return model
+
+    async def _require_same(
+        self, account_id: str, model_id: str, directory: str, rule: Callable[[Model], None]
+    ) -> None:
+        """The model is the one that was meant, not a later one of the same name."""
+        async with self._database.reader() as db:
+            model = await models.get(db, account_id, model_id)
+        if model is None or model.directory != directory:
+            raise not_found(f"accounts/{account_id}/models/{model_id}")
+        rule(model)
+
+    async def _inspect(self, principal: Principal, model: Model) -> ModelInfo | AddonInfo:
+        directory = self.directory / model.directory
+        if model.base_model is None:
+            return await asyncio.to_thread(inspect_model, directory)
+        async with self._database.reader() as db:
+            base = await find_named_model(db, principal, model.base_model, BASE_MODEL, self._settings)
+        if base.info is None:
+            raise HearthError(Code.FAILED_PRECONDITION, f"{BASE_MODEL}: {base.name} is {base.state}", BASE_MODEL)
+        return await asyncio.to_thread(inspect_addon, directory, self.directory / base.directory, base.info)
+
+    # ---- the conversation config
+
+    async def conversation_config(self, model: Model) -> ConversationConfig | None:
+        known = model.info or model.addon_info
+        if known is not None and FIREWORKS_JSON not in known.file_sha256:
+            return None  # most have none, and need no look at the disk
+        return await asyncio.to_thread(read_config, self.directory / model.directory)
+
+    async def with_conversation_config(self, model: Model, config: ConversationConfig | None) -> Model:
+        """Only under the model's lock. Of a READY model: as it is with the new config, in a folder of its own, for
+        the caller to commit or to `discard`; of another the file is written at once.
+        """
+        try:
+            if model.info is None:
+                await asyncio.to_thread(write_config, self.directory / model.directory, config)
+                return model
+            return await asyncio.to_thread(self._fork, model, model.info, config)
+        except ModelRefused as refused:
+            raise invalid("conversationConfig", refused.message) from refused
+
+    def retire(self, model: Model) -> None:
+        """Another folder has taken this one's place; workers may read it until they are replaced."""
+        self._replaced.setdefault(model.name, []).append(model.directory)
+
+    async def discard(self, model: Model) -> None:
+        """A folder that no row owns."""
+        await asyncio.to_thread(remove_tree, self.directory / model.directory)
+
+    async def remove(self, model: Model) -> None:
+        """All files, once the row is gone."""
+        for directory in (model.directory, *self._replaced.pop(model.name, [])):
+            await asyncio.to_thread(remove_tree, self.directory / directory)
+
+    def _fork(self, model: Model, info: ModelInfo, config: ConversationConfig | None) -> Model:
+        source = self.directory / model.directory
+        forked = replace(model, directory=generate_id(16))
+        target = self.directory / forked.directory
+        try:
+            make_folder(target)
+            link_files(source, target, sorted(list_sizes(source)))
+            write_config(target, config)
+            return replace(forked, info=inspect_model(target, info.file_sha256))
+        except ModelRefused:
+            remove_tree(target)
+            raise
+
+
+def refusal(refused: ModelRefused) -> HearthError:
+    return HearthError(Code.INVALID, refused.message, reason=refused.reason)
+
+
+def require_uploading(model: Model) -> None:
+    if model.state is not ModelState.UPLOADING:
+        raise HearthError(
+            Code.FAILED_PRECONDITION, f"{model.name} is {model.state} and takes no more files; create a new model"
+        )
+
+
+def require_ready(model: Model) -> None:
+    if model.state is not ModelState.READY:
+        raise HearthError(Code.FAILED_PRECONDITION, f"{model.name} is {model.state}; its files are not complete")
