@@ -111,7 +111,11 @@ def _show(findings: "list[Finding]") -> None:
     for line in capture.get().splitlines():
         typer.echo(line.rstrip())
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in STYLES}
-    print_line(f"\n{counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems")
+    print_line(f"\n{counts['ok']} ok, {_many(counts, 'warning')}, {_many(counts, 'problem')}")
+
+
+def _many(counts: dict[str, int], verdict: str) -> str:
+    return f"{counts[verdict]} {verdict}{'' if counts[verdict] == 1 else 's'}"
 
 
 COMMANDS = [

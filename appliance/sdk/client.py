@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -126,7 +127,12 @@ class Client:
 
     def _open(self, trusted: ssl.SSLContext | bool) -> httpx.Client:
         # A proxy meant for the world would swallow calls to the daemon next door.
-        return httpx.Client(timeout=self._timeout, verify=trusted, trust_env=not is_loopback(self.base_url))
+        return httpx.Client(
+            headers={"User-Agent": f"hearth-sdk/{version('hearth')}"},
+            timeout=self._timeout,
+            verify=trusted,
+            trust_env=not is_loopback(self.base_url),
+        )
 
     @property
     def account_id(self) -> str:

@@ -110,7 +110,7 @@ class Transfers:
         """Take a file: whole, or a part of it, which must begin where what is here ends."""
         grant, place = await self._open(token, filename, is_upload=True)
         path = place.directory / grant.directory / filename
-        partial = self.partial(grant.collection, grant.directory, filename, grant.size_bytes)
+        partial = self._half(grant)
         if part is not None:
             _require_resumable(grant, part)
         with self.receiver.writing(path, partial):
@@ -127,7 +127,7 @@ class Transfers:
             return await self._deliver(grant, place, partial)
 
     def partial(self, collection: str, directory: str, filename: str, size_bytes: int) -> Path:
-        """Where a half of a file lies; the same for every URL to the same file of the same size."""
+        """Where the half of a file lies that can be gone on with; the same for every URL to one of the same size."""
         digest = hashlib.sha256(f"{filename}\0{size_bytes}".encode()).hexdigest()
         return self._uploads_dir / f"{collection}.{directory}.{digest[:32]}"
 
@@ -183,6 +183,11 @@ class Transfers:
             await asyncio.to_thread(partial.unlink, missing_ok=True)
             raise
         return Progress(grant.size_bytes, file.sha256)
+
+    def _half(self, grant: Grant) -> Path:
+        """Where the file lies until it is whole; nobody goes on with one that only comes at once."""
+        partial = self.partial(grant.collection, grant.directory, grant.filename, grant.size_bytes)
+        return partial if grant.is_resumable else partial.with_name(f"{partial.name}.whole")
 
     def _url(self, verb: str, grant: Grant, base_url: str) -> str:
         return f"{base_url}/v1/{verb}/{sign(grant, self._signing_key)}/{grant.filename}"

@@ -5,21 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from appliance.config import LogFormat, LogLevel, LogSettings
-from appliance.logs import OURS, configure_logging
+from appliance.logs import configure_logging
+from tests.appliance.logging_put_back import logging_put_back
 
 KEY = "fw_abcdefghijkl_" + "S" * 49
 
 
 @pytest.fixture(autouse=True)
-def root_logger() -> Iterator[None]:
-    """Put back what `configure_logging` replaces."""
-    root, access = logging.getLogger(), logging.getLogger("aiohttp.access")
-    handlers, level, is_disabled = root.handlers[:], root.level, access.disabled
-    yield
-    for name in OURS:
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    root.handlers[:], access.disabled = handlers, is_disabled
-    root.setLevel(level)
+def logs() -> Iterator[None]:
+    with logging_put_back():
+        yield
 
 
 def fail_with_a_key() -> None:

@@ -18,6 +18,7 @@ from appliance.api.control.deployment_shape_answer import (
     render_preset_version,
 )
 from appliance.api.control.paging import list_response, masked_response
+from appliance.api.control.update_masks import fields_to_change, masked_update
 from appliance.api.control.wire import (
     Empty,
     NotServed,
@@ -137,9 +138,16 @@ async def get_deployment_shape(request: web.Request) -> web.StreamResponse:
 
 
 async def update_deployment_shape(request: web.Request) -> web.StreamResponse:
-    """Make a new version of a shape; deployments keep the version that they were made with."""
+    """Make a new version of a shape; deployments keep the version that they were made with.
+
+    Only the fields that are present change, or those that updateMask names; what it names and the body lacks goes back
+    to its default.
+    """
     decode_query(request, ChangedShape)
     spec, fields = await _read_shape(request)
+    mask = fields_to_change(request, WIRE_NAMES.values())
+    if mask is not None:
+        fields = [name for name, wire_name in WIRE_NAMES.items() if wire_name in mask]
     shape = await services(request).own_shapes.update(principal(request), *_own_name(request), spec, fields)
     return json_response(render_own(shape))
 
@@ -183,7 +191,7 @@ async def get_deployment_shape_version(request: web.Request) -> web.StreamRespon
 
 async def update_deployment_shape_version(request: web.Request) -> web.StreamResponse:
     """Let other accounts see and use a version of a shape, or no longer."""
-    body = await decode(request, VersionBody)
+    body = masked_update(request, await decode(request, VersionBody))
     if body.validated is False:
         raise HearthError(Code.INVALID, "validated: every version was validated when it was made", "validated")
     account_id, shape_id = _own_name(request)

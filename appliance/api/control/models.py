@@ -138,7 +138,7 @@ async def prepare_model(request: web.Request) -> web.StreamResponse:
     return json_response(Empty())
 
 
-async def get_upload_endpoint(request: web.Request) -> web.StreamResponse:
+async def get_model_upload_endpoint(request: web.Request) -> web.StreamResponse:
     """Get a signed URL for each file of a model."""
     body = await decode(request, UploadEndpointBody)
     urls = await services(request).model_files.upload_urls(
@@ -151,7 +151,7 @@ async def get_upload_endpoint(request: web.Request) -> web.StreamResponse:
     return json_response(UploadEndpoint(filename_to_signed_urls=urls))
 
 
-async def get_download_endpoint(request: web.Request) -> web.StreamResponse:
+async def get_model_download_endpoint(request: web.Request) -> web.StreamResponse:
     """Get a signed URL for each file of a model, good for a day. The audit log tells who asked."""
     urls = await services(request).model_files.download_urls(
         principal(request), *named_model(request), base_url(request)
@@ -159,7 +159,7 @@ async def get_download_endpoint(request: web.Request) -> web.StreamResponse:
     return json_response(DownloadEndpoint(filename_to_signed_urls=urls))
 
 
-async def validate_upload(request: web.Request) -> web.StreamResponse:
+async def validate_model_upload(request: web.Request) -> web.StreamResponse:
     """Check the files of a model and make it ready."""
     query = decode_query(request, ValidateUploadQuery)
     refused = {"skipHfConfigValidation": query.skip_hf_config_validation, "trustRemoteCode": query.trust_remote_code}
@@ -197,16 +197,18 @@ ROUTES = [
     Route(
         "POST",
         f"{MODEL}:getUploadEndpoint",
-        get_upload_endpoint,
+        get_model_upload_endpoint,
         Permission.WRITE,
         UploadEndpointBody,
         answer=UploadEndpoint,
     ),
-    Route("GET", f"{MODEL}:getDownloadEndpoint", get_download_endpoint, Permission.WRITE, answer=DownloadEndpoint),
+    Route(
+        "GET", f"{MODEL}:getDownloadEndpoint", get_model_download_endpoint, Permission.WRITE, answer=DownloadEndpoint
+    ),
     Route(
         "GET",
         f"{MODEL}:validateUpload",
-        validate_upload,
+        validate_model_upload,
         Permission.WRITE,
         answer=UploadChecks,
         query=ValidateUploadQuery,

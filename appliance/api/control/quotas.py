@@ -8,27 +8,24 @@ from aiohttp import web
 from appliance.api.codec import json_response
 from appliance.api.control.paging import list_response, masked_response
 from appliance.api.control.update_masks import masked_update
-from appliance.api.control.wire import Answer, UpdateQuery, Wire, decode, render_time
+from appliance.api.control.wire import INT64_MAX, Answer, Int64, UpdateQuery, Wire, decode, render_time
 from appliance.api.routing import Permission, Route, principal, services
-from appliance.errors import Code, HearthError
 from appliance.names import last_segment
 from appliance.services.quota_metrics import MEANINGS
 from appliance.services.quotas import Known, QuotaAsk
 from appliance.services.spending import Subject
 
-NO_LIMIT = 2**63 - 1
+NO_LIMIT = INT64_MAX
 """The largest number that there is stands for no limit, in answers and in requests."""
-
-Amount = Annotated[int, msgspec.Meta(ge=0, le=NO_LIMIT)] | Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,19}$")]
 
 
 class QuotaBody(Wire, frozen=True, kw_only=True):
     value: Annotated[
-        Amount | None,
+        Int64 | None,
         msgspec.Meta(description=f"At most this much; {NO_LIMIT} takes the limit away.", examples=["1000"]),
     ] = None
     max_value: Annotated[
-        Amount | None, msgspec.Meta(description="How far `value` may go; administrators of the box choose.")
+        Int64 | None, msgspec.Meta(description="How far `value` may go; administrators of the box choose.")
     ] = None
 
 
@@ -73,7 +70,7 @@ async def update_quota(request: web.Request) -> web.StreamResponse:
 
 
 def read_ask(body: QuotaBody) -> QuotaAsk:
-    return QuotaAsk(value=_limit(body.value, "value"), max_value=_limit(body.max_value, "maxValue"))
+    return QuotaAsk(value=_limit(body.value), max_value=_limit(body.max_value))
 
 
 def render_quota(known: Known) -> QuotaAnswer:
@@ -90,11 +87,9 @@ def render_quota(known: Known) -> QuotaAnswer:
     )
 
 
-def _limit(amount: int | str | None, name: str) -> int | msgspec.UnsetType | None:
+def _limit(amount: int | str | None) -> int | msgspec.UnsetType | None:
     if amount is None:
         return msgspec.UNSET
-    if int(amount) > NO_LIMIT:
-        raise HearthError(Code.INVALID, f"{name}: must be at most {NO_LIMIT}", name)
     return None if int(amount) == NO_LIMIT else int(amount)
 
 

@@ -45,8 +45,12 @@ NotServed = Annotated[
 """Marks a field that the API names and this version does not carry out."""
 
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
-Int64 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}$")]
-"""Written as a string; some clients send a number."""
+INT64_MAX = 2**63 - 1
+Int64 = (
+    Annotated[int, msgspec.Meta(ge=0, le=INT64_MAX)]
+    | Annotated[str, msgspec.Meta(pattern=rf"^([0-9]{{1,18}}|{INT64_MAX})$")]
+)
+"""Written as a string; some clients send a number. Between 10^18 and the largest there is nothing that is counted."""
 
 ResourceId = Annotated[str, msgspec.Meta(extra_json_schema=ID_SCHEMA)]
 """Chosen by a client. The rules are for who reads the description: `names.validate_id` refuses in better words."""

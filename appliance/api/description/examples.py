@@ -22,7 +22,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "modelId": "my-model",
         "model": {"displayName": "My model", "kind": "HF_BASE_MODEL"},
     },
-    "get_upload_endpoint": {"filenameToSize": {"config.json": "612", "model.safetensors": "4718592"}},
+    "get_model_upload_endpoint": {"filenameToSize": {"config.json": "612", "model.safetensors": "4718592"}},
     "create_deployment": {
         "baseModel": "accounts/fireworks/models/ember-chat",
         "displayName": "Blue",

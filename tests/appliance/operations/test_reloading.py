@@ -12,6 +12,7 @@ from appliance.config import Config, load_config
 from appliance.live_config import LiveConfig
 from appliance.operations.reloading import Reloader
 from appliance.operations.service_manager import ServiceManager
+from tests.appliance.logging_put_back import logging_put_back
 from tests.appliance.operations.notify_socket import NotifySocket, notify_socket
 
 
@@ -33,12 +34,9 @@ class World:
 
 @pytest.fixture(autouse=True)
 def logs() -> Iterator[None]:
-    """A reload sets up the root logger anew; what the test hears is put back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    """A reload sets up logging anew; what the test hears is put back."""
+    with logging_put_back():
+        yield
 
 
 @asynccontextmanager

@@ -1,3 +1,4 @@
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -63,6 +64,13 @@ def answer(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
 def stream(*events: bytes) -> bytes:
     body = b"".join(b"data: " + event + b"\n\n" for event in events)
     return b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n" + body
+
+
+def test_a_call_says_what_sent_it() -> None:
+    script = Script(answer(b"{}", headers="x-fireworks-account-id: acme\r\n"))
+    with serving(script) as url, Client(url, "secret") as client:
+        assert client.account_id == "acme"
+    assert re.search(r"User-Agent: hearth-sdk/\d", script.heads[0])
 
 
 def test_a_call_carries_the_key_and_reads_the_answer() -> None:

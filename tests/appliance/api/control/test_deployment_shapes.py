@@ -121,6 +121,15 @@ async def test_an_account_makes_a_shape_and_a_change_is_a_new_version(api: Api) 
     assert (await ask(api, "GET", f"{OWN}/exact"))[0] == 404
 
 
+async def test_a_mask_says_what_of_a_shape_changes(api: Api) -> None:
+    made = await create_own(api)
+    body = {"displayName": "renamed", "maxContextLength": 128}
+    status, changed = await ask(api, "PATCH", f"{OWN}/exact?updateMask=display_name,precision", body)
+    assert (status, changed["displayName"], "precision" in changed) == (200, "renamed", False)
+    assert changed["maxContextLength"] == made["maxContextLength"]
+    assert (await ask(api, "PATCH", f"{OWN}/exact?updateMask=sails", body))[0] == 400
+
+
 async def test_a_deployment_takes_over_what_its_shape_says(api: Api) -> None:
     await create_own(api)
     path = "/v1/accounts/hearth/deployments?validateOnly=true"
@@ -141,6 +150,7 @@ async def test_a_version_is_shared_with_other_accounts(api: Api) -> None:
     status, shared = await ask(api, "PATCH", version, {"public": True})
     assert (status, shared["public"]) == (200, True)
     assert (await ask(api, "PATCH", version, {}))[1] == shared
+    assert (await ask(api, "PATCH", f"{version}?updateMask=validated", {"public": False}))[1] == shared
     assert (await ask(api, "PATCH", version, {"validated": False}))[0] == 400
 
 

@@ -9,7 +9,7 @@ def test_a_creation_leads_to_what_was_created() -> None:
         "operationId": "get_model",
         "parameters": {"model_id": "$response.body#/name", "account_id": "$request.path.account_id"},
     }
-    assert {"delete_model", "validate_upload"} <= set(created["links"])
+    assert {"delete_model", "validate_model_upload"} <= set(created["links"])
 
 
 def test_what_creates_nothing_leads_nowhere() -> None:
