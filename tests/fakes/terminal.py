@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -30,8 +31,7 @@ class Terminal:
             stderr=inside,
             env={**os.environ, "TERM": "xterm-256color", "PYTHONUNBUFFERED": "1", **environment},
             start_new_session=True,
-            # Makes it the controlling terminal, so that Ctrl-C is a signal.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_take_terminal,
         )
         os.close(inside)
 
@@ -82,3 +82,9 @@ def terminal(words: Sequence[str], environment: Mapping[str, str], columns: int 
         yield opened
     finally:
         opened.close()
+
+
+def _take_terminal() -> None:
+    """As the controlling one, so that Ctrl-C is a signal; what runs the tests may ignore it, as scripts' jobs do."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
