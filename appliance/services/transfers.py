@@ -113,9 +113,9 @@ class Transfers:
         partial = self._half(grant)
         if part is not None:
             _require_resumable(grant, part)
+        if part is not None and part.span is None:
+            return await self._progress(grant, place, partial)
         with self.receiver.writing(path, partial):
-            if part is not None and part.span is None:
-                return await self._progress(grant, place, partial)
             num_bytes = await asyncio.to_thread(num_bytes_of, partial) if part is not None else 0
             span = part.span if part is not None and part.span is not None else Span(0, grant.size_bytes)
             if span.start != num_bytes:
@@ -166,11 +166,13 @@ class Transfers:
         return grant, place
 
     async def _progress(self, grant: Grant, place: Place, partial: Path) -> Progress:
-        """What was complete but not acknowledged is completed now."""
+        """What was complete but not acknowledged is completed now. Asking alone keeps no writer out."""
+        path = place.directory / grant.directory / grant.filename
+        self.receiver.require_idle(path, partial)
         num_bytes = await asyncio.to_thread(num_bytes_of, partial)
         if num_bytes == grant.size_bytes > 0:
-            return await self._deliver(grant, place, partial)
-        path = place.directory / grant.directory / grant.filename
+            with self.receiver.writing(path, partial):
+                return await self._deliver(grant, place, partial)
         if num_bytes == 0 and await asyncio.to_thread(_is_whole, path, grant.size_bytes):
             return Progress(grant.size_bytes, await asyncio.to_thread(hash_file, path))
         return Progress(num_bytes, None)

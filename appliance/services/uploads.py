@@ -73,11 +73,15 @@ class Receiver:
     def is_writing(self, path: Path) -> bool:
         return path in self._being_written
 
+    def require_idle(self, *paths: Path) -> None:
+        """Raises `conflict` while somebody writes one of these."""
+        if not self._being_written.isdisjoint(paths):
+            raise HearthError(Code.CONFLICT, "this file is being written by another request", reason="BEING_WRITTEN")
+
     @contextmanager
     def writing(self, *paths: Path) -> Iterator[None]:
         """Nobody else writes these meanwhile: a second one is refused as a `conflict`."""
-        if not self._being_written.isdisjoint(paths):
-            raise HearthError(Code.CONFLICT, "this file is being written by another request", reason="BEING_WRITTEN")
+        self.require_idle(*paths)
         self._being_written.update(paths)
         try:
             yield

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 TIMEOUT_S = 60.0
 CTRL_C, CTRL_D = "\x03", "\x04"
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]")
 
 
@@ -29,7 +30,7 @@ class Terminal:
             stdin=inside,
             stdout=inside,
             stderr=inside,
-            env={**os.environ, "TERM": "xterm-256color", "PYTHONUNBUFFERED": "1", **environment},
+            env={**_ENVIRONMENT, "TERM": "xterm-256color", "PYTHONUNBUFFERED": "1", **environment},
             start_new_session=True,
             preexec_fn=_take_terminal,
         )

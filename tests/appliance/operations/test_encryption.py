@@ -122,7 +122,7 @@ def test_a_full_disk_is_the_error_that_is_told() -> None:
         write()
 
 
-@pytest.mark.parametrize("text", ["", "age1nonsense", "ssh-ed25519 nonsense", str(IDENTITY)])
+@pytest.mark.parametrize("text", ["", "age1nonsense", "ssh-ed25519 nonsense", pytest.param(str(IDENTITY), id="secret")])
 def test_what_is_no_public_key_is_refused(text: str) -> None:
     with pytest.raises(HearthError, match="no public key"):
         sealed(Lock(recipients=[text]))

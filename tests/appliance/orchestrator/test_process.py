@@ -5,6 +5,7 @@ import signal
 import socket
 import stat
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -174,9 +175,13 @@ def test_the_run_directory_is_emptied_and_private(tmp_path: Path) -> None:
 async def test_a_run_directory_too_long_for_a_socket_lies_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    run_dir = tmp_path / ("long" * SOCKET_PATH_BYTES_MAX)[:SOCKET_PATH_BYTES_MAX]
-    assert prepare_run_dir(run_dir).parent == tmp_path
+    with tempfile.TemporaryDirectory() as short:
+        monkeypatch.setattr("tempfile.tempdir", short)
+        await _run_elsewhere(tmp_path / ("long" * SOCKET_PATH_BYTES_MAX)[:SOCKET_PATH_BYTES_MAX], Path(short))
+
+
+async def _run_elsewhere(run_dir: Path, elsewhere: Path) -> None:
+    assert prepare_run_dir(run_dir).parent == elsewhere
     assert prepare_run_dir(run_dir) == prepare_run_dir(run_dir)
     worker = await spawn(run_dir, CONNECT + "time.sleep(600)")
     _, writer = await asyncio.wait_for(worker.accept(), 60)

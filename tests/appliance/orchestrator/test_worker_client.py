@@ -114,7 +114,9 @@ async def test_a_worker_is_greeted_and_loaded(link: Link) -> None:
     assert link.client.vitals.progress == LoadProgress(stage="weights", fraction=0.5)
 
 
-@pytest.mark.parametrize(("protocol", "pid"), [(PROTOCOL_VERSION + 1, os.getpid()), (PROTOCOL_VERSION, 1)])
+@pytest.mark.parametrize(
+    ("protocol", "pid"), [(PROTOCOL_VERSION + 1, os.getpid()), (PROTOCOL_VERSION, 1)], ids=["protocol", "process"]
+)
 async def test_a_stranger_is_not_greeted(link: Link, protocol: int, pid: int) -> None:
     link.peer.say(Hello(protocol=protocol, pid=pid))
     with pytest.raises(WorkerLost, match="protocol"):
