@@ -10,18 +10,15 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_type_hints
-from urllib.parse import urlsplit
 
 import msgspec
 
 from appliance.errors import Code, HearthError
-
-MIB = 1024 * 1024
-GIB = 1024 * MIB
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+from appliance.media_settings import ImageSettings as ImageSettings
+from appliance.media_settings import SpeechSettings as SpeechSettings
+from appliance.section import GIB as GIB
+from appliance.section import MIB as MIB
+from appliance.section import Section as Section
 
 
 class LogLevel(StrEnum):
@@ -108,6 +105,16 @@ class LimitSettings(Section, frozen=True, kw_only=True):
     """Messages of one conversation."""
     tools_max: int = 128
     """Functions that one request may offer."""
+    embedding_inputs_max: int = 2048
+    """Texts of one embeddings request."""
+    rerank_documents_max: int = 2048
+    """Documents that one request ranks."""
+    embedding_bytes_max: int = 8 * MIB
+    """Of all texts of one embeddings or rerank request, as they reach the model."""
+    prompt_template_length_max: int = 16384
+    """Characters of the template that an embeddings request may bring."""
+    returned_logits_max: int = 1024
+    """Tokens whose logits an embeddings request may ask for."""
     default_max_tokens: int = 2000
     """Longest answer to a request that does not say how long it may be, in tokens."""
     requests_in_flight_max: int = 4096
@@ -136,28 +143,6 @@ class ImportSettings(Section, frozen=True, kw_only=True):
         for root in self.import_roots:
             if not Path(root).is_absolute():
                 raise ValueError(f"import_roots: {root!r} is no absolute path")
-
-
-class ImageSettings(Section, frozen=True, kw_only=True):
-    """Images in prompts."""
-
-    images_max: int = 30
-    """Images in one request."""
-    image_bytes_max: int = 5 * MIB
-    """Of one image, as a file."""
-    image_request_bytes_max: int = 10 * MIB
-    """Of all images of a request together, as they came: in base64, or fetched."""
-    image_origins: list[str] = []
-    """Where images may be fetched from, e.g. https://images.example.com; none by default, so that clients send them
-    as data: URIs. A name must lead to public addresses; an address written here may be a private one."""
-    image_fetch_timeout_s: float = 5.0
-    """For one image, redirects included."""
-
-    def __post_init__(self) -> None:
-        for origin in self.image_origins:
-            parts = urlsplit(origin)
-            if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
-                raise ValueError(f"image_origins: {origin!r} is not of the form https://host")
 
 
 class DatasetSettings(Section, frozen=True, kw_only=True):
@@ -192,6 +177,14 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     """Requests that a replica runs at once; more wait."""
     block_size: int = 32
     """Tokens of one block of the KV cache."""
+    embedding_batch_tokens: int = 16384
+    """Tokens that a replica of an embedding model computes in one step."""
+    whisper_batch_size: int = 8
+    """Windows of up to 30 s that a replica of a Whisper model listens to in one step, of all callers together."""
+    diffusion_batch_size: int = 4
+    """Pictures of equal shape that a replica of an image model makes in one step."""
+    picture_pixels_max: int = 2048 * 2048
+    """Of one picture that an image model makes."""
     replica_count_max: int = 64
     """Of one deployment."""
     kv_cache_concurrency: int = 8
@@ -260,12 +253,16 @@ class UsageSettings(Section, frozen=True, kw_only=True):
 
 
 class TokenPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of a million tokens."""
+    """Of a million tokens, and of what takes their place where a model listens or draws."""
 
     prompt: float = 0.0
     cached_prompt: float | None = None
     """Default: as any other prompt token."""
     completion: float = 0.0
+    audio_minute: float = 0.0
+    """Of sound that was listened to."""
+    image: float = 0.0
+    """Of one picture that was made."""
 
     @property
     def of_cached_prompt(self) -> float:
@@ -279,7 +276,8 @@ class PriceSettings(Section, frozen=True, kw_only=True):
     """What prices are given in; only shown."""
     token_prices: dict[str, TokenPrice] = {}
     """By full model name, or `default`: { prompt = 0.2, cached_prompt = 0.1, completion = 0.6 } of a million tokens,
-    on deployments that the account does not have to itself."""
+    { audio_minute = 0.006 } of sound, { image = 0.04 } of a picture; on deployments that the account does not have to
+    itself."""
     accelerator_hour_prices: dict[str, float] = {}
     """By accelerator type, or `default`: of an hour of one device, held by an account's own deployment."""
 
@@ -312,6 +310,7 @@ class Config(Section, frozen=True, kw_only=True):
     identity: IdentitySettings = IdentitySettings()
     limits: LimitSettings = LimitSettings()
     images: ImageSettings = ImageSettings()
+    speech: SpeechSettings = SpeechSettings()
     imports: ImportSettings = ImportSettings()
     datasets: DatasetSettings = DatasetSettings()
     fleet: FleetSettings = FleetSettings()
@@ -447,7 +446,10 @@ def _put(raw: dict[str, Any], name: str, value: object) -> None:
 
 
 _CLIENT_VARIABLES = {"HEARTH_BASE_URL", "HEARTH_API_KEY", "HEARTH_PROFILE"}
-_LIST_SETTINGS = {"worker_command", "allowed_hosts", "image_origins", "backup_recipients", "import_roots"}
+_TABLES: list[type[Section]] = [Config, *SECTIONS.values()]
+_LIST_SETTINGS = {
+    field.name for struct in _TABLES for field in msgspec.structs.fields(struct) if field.type == list[str]
+}
 """Given as words in the environment."""
 
 

@@ -36,7 +36,6 @@ from appliance.services.audit_denials import FLUSH_INTERVAL_S, AuditDenials
 from appliance.services.audit_head import WRITE_INTERVAL_S, AuditHead
 from appliance.services.audit_logs import AuditLogs
 from appliance.services.autoscaler import Autoscaler
-from appliance.services.builtin_model import BuiltinModel
 from appliance.services.dataset_checking import DatasetChecker
 from appliance.services.dataset_chunks import DatasetChunks
 from appliance.services.dataset_uploads import DatasetUploads
@@ -66,7 +65,7 @@ from appliance.services.users import Users
 from appliance.store.audit_chain import has_rows
 from appliance.store.database import Database
 from appliance.store.lock import lock_data_dir
-from models.builtin import EMBER_CHAT_DIRECTORY, EMBER_CHAT_ID
+from models.builtin import BUILTIN_MODELS
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +79,6 @@ EXIT_CONFIG = 78
 
 LEASE_SWEEP_INTERVAL_S = 1.0
 UPLOAD_SWEEP_INTERVAL_S = 3600.0
-
-BUILTIN = BuiltinModel(id=EMBER_CHAT_ID, directory=EMBER_CHAT_DIRECTORY, display_name="Ember Chat")
 
 
 class Daemon(NamedTuple):
@@ -265,7 +262,7 @@ async def _open_storage(
     uploads_dir, models_dir = _private_directory(data_dir / "uploads"), _private_directory(data_dir / "models")
     transfers = Transfers(uploads_dir, keyring.derive("signed-urls/v1"), config.server.max_file_bytes)
     model_files = ModelFiles(database, config.identity, transfers, models_dir=models_dir)
-    models = Models(database, config.identity, model_files, uploads_dir=uploads_dir, builtin=BUILTIN)
+    models = Models(database, config.identity, model_files, uploads_dir=uploads_dir, builtins=BUILTIN_MODELS)
     datasets = build_datasets(config, database, transfers, _private_directory(data_dir / "datasets"), uploads_dir)
     closing.push_async_callback(datasets.uploads.close)
     imports = Imports(database, config.imports, config.identity, transfers, model_files, models)

@@ -26,7 +26,7 @@ from appliance.store import models
 from benchmarks.engine import MODEL_FOLDER, make_checkpoint
 from benchmarks.engine_side import VOCAB_SIZE
 from benchmarks.full_vocabulary import write_full_vocabulary
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 
 MODEL_ID, DEPLOYMENT_ID = "half-billion", "cold-start"
 PATIENCE_S = 120.0
@@ -128,7 +128,7 @@ class Bench:
         (models_dir / MODEL_ID).mkdir()
         link_files(checkpoint, models_dir / MODEL_ID)
         self._weights = models_dir / MODEL_ID / WEIGHTS
-        info = await asyncio.to_thread(inspect_model, models_dir / MODEL_ID)
+        info = await asyncio.to_thread(inspect_llm, models_dir / MODEL_ID)
         async with self._database.transaction() as tx:
             model = Model(
                 account_id="hearth",

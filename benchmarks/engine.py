@@ -21,9 +21,10 @@ import msgspec
 from benchmarks.engine_side import LOAD_FILE, VOCAB_SIZE, Figures, Job
 from benchmarks.step_overhead import measure_step_overhead_ms
 from models.info import ModelInfo
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from models.sizing import replica_bytes
-from runtime.protocol import LlmSettings, Load
+from runtime.protocol import Load
+from runtime.settings import LlmSettings
 
 SIDES = ("ours", "transformers")
 MODEL_FOLDER = "qwen2.5-0.5b-shape"
@@ -53,9 +54,9 @@ def main() -> None:
     arguments = _parse_arguments()
     directory = arguments.directory / MODEL_FOLDER
     make_checkpoint(directory)
-    info = inspect_model(directory)
+    info = inspect_llm(directory)
     settings = _settings(info)
-    load = Load(kind="llm", model_dir=str(directory), file_sha256=info.file_sha256, settings=settings)
+    load = Load(model_dir=str(directory), file_sha256=info.file_sha256, settings=settings)
     (arguments.directory / LOAD_FILE).write_bytes(msgspec.json.encode(load))
     conditions = {
         "model": f"{MODEL_FOLDER}, random weights, bfloat16, {info.weight_bytes} bytes",

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from models.sizing import replica_bytes
 from runtime.engine import LoadedEngine
 from runtime.llm.load import load_llm
-from runtime.protocol import LlmSettings, Load
+from runtime.protocol import Load
+from runtime.settings import LlmSettings
 
 DTYPE: Literal["bfloat16"] = "bfloat16"
 
@@ -16,7 +17,7 @@ def load_in_process(
     directory: Path, *, max_context_length: int, concurrency: int, max_batch_tokens: int, max_num_requests: int
 ) -> LoadedEngine:
     """On the CPU, with memory for `concurrency` requests of full length."""
-    info = inspect_model(directory)
+    info = inspect_llm(directory)
     budget = replica_bytes(
         info,
         DTYPE,
@@ -34,5 +35,5 @@ def load_in_process(
         max_num_requests=max_num_requests,
         max_batch_tokens=max_batch_tokens,
     )
-    load = Load(kind="llm", model_dir=str(directory), file_sha256=info.file_sha256, settings=settings)
+    load = Load(model_dir=str(directory), file_sha256=info.file_sha256, settings=settings)
     return load_llm(load, lambda stage, done: None)

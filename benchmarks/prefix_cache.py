@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from benchmarks.engine import MODEL_FOLDER, make_checkpoint
 from benchmarks.in_process import load_in_process
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from runtime.engine import LoadedEngine
 from runtime.protocol import Delta, Submit
 from runtime.submission import SamplingParams, TokenPrompt
@@ -51,7 +51,7 @@ def main() -> None:
         max_batch_tokens=MAX_BATCH_TOKENS,
         max_num_requests=MAX_NUM_REQUESTS,
     )
-    pairs = list(_measure(loaded, inspect_model(directory).vocab_size, arguments.rounds, arguments.seed))
+    pairs = list(_measure(loaded, inspect_llm(directory).vocab_size, arguments.rounds, arguments.seed))
     loaded.frontend.close()
     result = {
         "row": "first_token_of_a_known_prefix",

@@ -14,8 +14,8 @@ from models.addon_config import ADDON_CONFIG, RANK_MAX, AddonConfig, read_addon_
 from models.architectures import read_decoder_config
 from models.checkpoint import DTYPES
 from models.folder import ModelFolder
+from models.folder_rules import read_config, refuse_pickles
 from models.info import AddonInfo, ModelInfo
-from models.inspection import refuse_pickles
 from models.refusal import CONFIG, ModelRefused, RefusalReason
 from models.safetensors_header import TensorEntry, read_header
 from models.text_halves import text_name
@@ -25,8 +25,6 @@ from models.vision_tensors import canonical_name
 
 ADDON_WEIGHTS = "adapter_model.safetensors"
 
-_CONFIG_BYTES_MAX = 4 * 1024 * 1024
-_CONFIG_VALUES_MAX = 100_000
 _PREFIX = "base_model.model."
 _TENSOR_NAME = re.compile(r"(.+)\.lora_(A|B)\.weight")
 _IN_A_LAYER = re.compile(r".+\.\d+\..+\.weight")
@@ -53,9 +51,7 @@ def inspect_addon(
     with ModelFolder(directory, known_sha256) as folder:
         files, _ = folder.list_entries()
         refuse_pickles(files)
-        config = read_addon_config(
-            folder.read_json(ADDON_CONFIG, bytes_max=_CONFIG_BYTES_MAX, values_max=_CONFIG_VALUES_MAX), rank_max
-        )
+        config = read_addon_config(read_config(folder, ADDON_CONFIG), rank_max)
         with folder.open(ADDON_WEIGHTS) as file:
             tensors = _renamed(read_header(file, ADDON_WEIGHTS), base)
             folder.hash(ADDON_WEIGHTS, file)
@@ -66,7 +62,7 @@ def inspect_addon(
 def adaptable_layers(base_directory: Path) -> Shapes:
     """The linear layers of a base model that addons may adapt: all between embedding and head, but no mixture's."""
     with ModelFolder(base_directory) as folder:
-        config = folder.read_json(CONFIG, bytes_max=_CONFIG_BYTES_MAX, values_max=_CONFIG_VALUES_MAX)
+        config = read_config(folder, CONFIG)
     return {
         name.removesuffix(".weight"): (shape[0], shape[1])
         for name, shape in read_decoder_config(text_config(config)).tensors.items()

@@ -1,16 +1,17 @@
-"""The weights of a model folder: one safetensors file or an index and its shards, compared with what the config needs.
+"""Weights in a model's folder: one safetensors file or an index and its shards, compared with what the config needs.
 
 Headers only; tensor data is hashed, never interpreted.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
 import msgspec
 
 from models.architectures import DecoderConfig
+from models.decoder import Tensors
 from models.folder import ModelFolder
 from models.refusal import CONFIG, ModelRefused, RefusalReason
 from models.safetensors_header import TensorEntry, read_header
@@ -45,33 +46,24 @@ def read_checkpoint(
     folder: ModelFolder, files: list[str], config: DecoderConfig, vision: VisionHalf | None = None
 ) -> Checkpoint:
     """Check every header and hash every file; raises ModelRefused unless exactly the expected tensors are there."""
-    stored = _read_shards(folder, files)
+    stored = read_shards(folder, files)
     if vision is not None:
         config = _with_vision(config, vision)
         stored = _renamed(stored, partial(canonical_name, vision.info.encoder))
     else:
         stored = _renamed(stored, text_name)
     warnings = _drop_repeated_head(folder, config, stored) + _drop_extra(config, stored)
-    for name, shape in config.tensors.items():
-        if name not in stored:
-            message = f"{config.name} needs the tensor {name!r}, which is missing"
-            raise ModelRefused(
-                RefusalReason.MISSING_TENSOR, message, WEIGHTS_INDEX if WEIGHTS_INDEX in files else WEIGHTS
-            )
-        file, entry = stored[name]
-        if entry.shape != shape:
-            message = f"tensor {name!r} has shape {list(entry.shape)}, but {CONFIG} calls for {list(shape)}"
-            raise ModelRefused(RefusalReason.WRONG_TENSOR, message, file)
-        if entry.dtype not in DTYPES:
-            message = f"tensor {name!r} has dtype {entry.dtype}; supported are {', '.join(DTYPES)}"
-            raise ModelRefused(RefusalReason.WRONG_TENSOR, message, file)
+    require_tensors(config.name, config.tensors, stored, WEIGHTS_INDEX if WEIGHTS_INDEX in files else WEIGHTS)
     return Checkpoint(stored, warnings)
 
 
-def _read_shards(folder: ModelFolder, files: list[str]) -> dict[str, StoredTensor]:
-    weight_map = _read_weight_map(folder, files) if WEIGHTS_INDEX in files else None
+def read_shards(
+    folder: ModelFolder, files: list[str], weights: str = WEIGHTS, index: str = WEIGHTS_INDEX
+) -> dict[str, StoredTensor]:
+    """All tensors of one file, or of the shards that an index beside it names; every file of them is hashed."""
+    weight_map = _read_weight_map(folder, files, weights, index) if index in files else None
     stored: dict[str, StoredTensor] = {}
-    for shard in sorted(set(weight_map.values())) if weight_map else [WEIGHTS]:
+    for shard in sorted(set(weight_map.values())) if weight_map else [weights]:
         with folder.open(shard) as file:
             for name, entry in read_header(file, shard).items():
                 if name in stored:
@@ -80,8 +72,35 @@ def _read_shards(folder: ModelFolder, files: list[str]) -> dict[str, StoredTenso
                 stored[name] = StoredTensor(shard, entry)
             folder.hash(shard, file)
     if weight_map is not None:
-        _check_weight_map(weight_map, stored)
+        _check_weight_map(weight_map, stored, index)
     return stored
+
+
+def require_tensors(architecture: str, expected: Tensors, stored: Mapping[str, StoredTensor], weights: str) -> None:
+    """Raises ModelRefused unless all are there, in these shapes and a dtype that is served."""
+    for name, shape in expected.items():
+        if name not in stored:
+            message = f"{architecture} needs the tensor {name!r}, which is missing"
+            raise ModelRefused(RefusalReason.MISSING_TENSOR, message, weights)
+        file, entry = stored[name]
+        if entry.shape != shape:
+            message = f"tensor {name!r} has shape {list(entry.shape)}, but {CONFIG} calls for {list(shape)}"
+            raise ModelRefused(RefusalReason.WRONG_TENSOR, message, file)
+        require_dtype(name, file, entry)
+
+
+def require_dtype(name: str, file: str, entry: TensorEntry) -> None:
+    if entry.dtype not in DTYPES:
+        message = f"tensor {name!r} has dtype {entry.dtype}; supported are {', '.join(DTYPES)}"
+        raise ModelRefused(RefusalReason.WRONG_TENSOR, message, file)
+
+
+def most_common_dtype(stored: Iterable[StoredTensor]) -> str:
+    """Of most bytes, by torch's name."""
+    bytes_by_dtype = dict.fromkeys(DTYPES, 0)
+    for _, entry in stored:
+        bytes_by_dtype[entry.dtype] += entry.size_bytes
+    return DTYPES[max(bytes_by_dtype, key=lambda dtype: bytes_by_dtype[dtype])]
 
 
 def _with_vision(config: DecoderConfig, vision: VisionHalf) -> DecoderConfig:
@@ -104,30 +123,32 @@ def _renamed(stored: dict[str, StoredTensor], rename: Callable[[str], str]) -> d
     return renamed
 
 
-def _read_weight_map(folder: ModelFolder, files: list[str]) -> dict[str, str]:
-    if WEIGHTS in files:
-        message = f"stands beside {WEIGHTS}: it is not clear which of the two is the model"
-        raise ModelRefused(RefusalReason.CORRUPT_WEIGHTS, message, WEIGHTS_INDEX)
-    index = folder.read_json(WEIGHTS_INDEX, bytes_max=_INDEX_BYTES_MAX, values_max=_INDEX_VALUES_MAX)
+def _read_weight_map(folder: ModelFolder, files: list[str], weights: str, index: str) -> dict[str, str]:
+    """By tensor, the file it is in, as named in the whole folder."""
+    if weights in files:
+        message = f"stands beside {weights}: it is not clear which of the two is the model"
+        raise ModelRefused(RefusalReason.CORRUPT_WEIGHTS, message, index)
+    content = folder.read_json(index, bytes_max=_INDEX_BYTES_MAX, values_max=_INDEX_VALUES_MAX)
     try:
-        weight_map = msgspec.convert(index.get("weight_map"), dict[str, str])
+        weight_map = msgspec.convert(content.get("weight_map"), dict[str, str])
     except msgspec.ValidationError as error:
-        raise ModelRefused(RefusalReason.CORRUPT_WEIGHTS, f"weight_map: {error}", WEIGHTS_INDEX) from error
+        raise ModelRefused(RefusalReason.CORRUPT_WEIGHTS, f"weight_map: {error}", index) from error
     if not weight_map:
-        raise ModelRefused(RefusalReason.CORRUPT_WEIGHTS, "weight_map is empty", WEIGHTS_INDEX)
+        raise ModelRefused(RefusalReason.CORRUPT_WEIGHTS, "weight_map is empty", index)
     for shard in set(weight_map.values()):
         if not _SHARD_NAME.fullmatch(shard):
             message = f"{shard[:100]!r} does not name a safetensors file inside the folder"
-            raise ModelRefused(RefusalReason.UNSAFE_FILE, message, WEIGHTS_INDEX)
-    return weight_map
+            raise ModelRefused(RefusalReason.UNSAFE_FILE, message, index)
+    component, slash, _ = index.rpartition("/")
+    return {name: f"{component}{slash}{shard}" for name, shard in weight_map.items()}
 
 
-def _check_weight_map(weight_map: dict[str, str], stored: dict[str, StoredTensor]) -> None:
+def _check_weight_map(weight_map: dict[str, str], stored: dict[str, StoredTensor], index: str) -> None:
     for name in sorted(weight_map.keys() | stored.keys()):
         announced, found = weight_map.get(name), stored[name].file if name in stored else None
         if announced != found:
             message = f"places tensor {name[:200]!r} in {announced or 'no file'}, but it is in {found or 'no file'}"
-            raise ModelRefused(RefusalReason.CORRUPT_WEIGHTS, message, WEIGHTS_INDEX)
+            raise ModelRefused(RefusalReason.CORRUPT_WEIGHTS, message, index)
 
 
 def _drop_repeated_head(folder: ModelFolder, config: DecoderConfig, stored: dict[str, StoredTensor]) -> list[str]:

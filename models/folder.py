@@ -1,6 +1,7 @@
-"""A model's folder, opened so that nothing in it can lead elsewhere: one level, regular files, no links followed.
+"""A model's folder, opened so that nothing in it can lead elsewhere: few levels, regular files, no links followed.
 
-Every file read through it is hashed on the way, so `sha256` ends as the list of what a worker will read.
+A file inside another folder is named with `/`, as `unet/config.json`. Every file read through it is hashed on the way,
+so `sha256` ends as the list of what a worker will read.
 """
 
 import errno
@@ -13,9 +14,11 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from models.refusal import ModelRefused, RefusalReason
-from models.strict_json import MalformedJson, parse_object
+from models.strict_json import MalformedJson, parse_list, parse_object
 
 ENTRIES_MAX = 1024
+DEPTH_MAX = 2
+"""Folders that a file may lie below, as in `controlnet/canny/config.json`."""
 _HASH_CHUNK_BYTES = 4 * 1024 * 1024
 
 
@@ -41,30 +44,32 @@ class ModelFolder:
 
     def list_entries(self) -> tuple[list[str], list[str]]:
         """Names of (files, folders) at the top level; refuses links, devices and unprintable names."""
-        files: list[str] = []
-        folders: list[str] = []
-        try:
-            with os.scandir(self._descriptor) as entries:
-                for entry in entries:
-                    mode = entry.stat(follow_symlinks=False).st_mode
-                    self._check_entry(entry.name, mode)
-                    (folders if stat.S_ISDIR(mode) else files).append(entry.name)
-                    if len(files) + len(folders) > ENTRIES_MAX:
-                        raise ModelRefused(RefusalReason.UNSAFE_FILE, f"the folder has more than {ENTRIES_MAX} entries")
-        except OSError as error:
-            raise ModelRefused(RefusalReason.UNREADABLE, "the model's folder cannot be listed") from error
-        return sorted(files), sorted(folders)
+        return self._list(self._descriptor, "")
+
+    def list_tree(self) -> list[str]:
+        """Names of the files at every level; as strict as `list_entries`, also with folders that are too deep."""
+        files, folders = self.list_entries()
+        num_entries = len(files) + len(folders)
+        while folders:
+            name = folders.pop()
+            if name.count("/") >= DEPTH_MAX:
+                raise ModelRefused(RefusalReason.UNSAFE_FILE, f"lies deeper than {DEPTH_MAX} folders", name)
+            descriptor = self._open(name, os.O_DIRECTORY)
+            try:
+                inner_files, inner_folders = self._list(descriptor, f"{name}/")
+            finally:
+                os.close(descriptor)
+            files += inner_files
+            folders += inner_folders
+            num_entries += len(inner_files) + len(inner_folders)
+            if num_entries > ENTRIES_MAX:
+                raise _too_many()
+        return sorted(files)
 
     def open(self, name: str) -> BinaryIO:
-        """Open a regular file directly inside the folder; the caller closes it."""
-        if "/" in name or "\0" in name or name in {"", ".", ".."}:
-            raise ModelRefused(RefusalReason.UNSAFE_FILE, f"{name[:100]!r} does not name a file inside the folder")
+        """Open a regular file inside the folder; the caller closes it."""
         # O_NONBLOCK: opening a FIFO that somebody put there must not wait for its writer.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            descriptor = os.open(name, flags, dir_fd=self._descriptor)
-        except (OSError, ValueError) as error:
-            raise _refuse_open(name, error) from error
+        descriptor = self._open(name, os.O_NONBLOCK)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise ModelRefused(RefusalReason.UNSAFE_FILE, "is not a regular file", name)
@@ -81,6 +86,13 @@ class ModelFolder:
             raise ModelRefused(RefusalReason.TOO_LARGE, f"is larger than {bytes_max} bytes", name)
         self.sha256[name] = hashlib.sha256(data).hexdigest()
         return data
+
+    def read_json_list(self, name: str, *, bytes_max: int, values_max: int) -> list[Any]:
+        """The list in a JSON file, strictly parsed."""
+        try:
+            return parse_list(self.read(name, bytes_max=bytes_max), values_max=values_max)
+        except MalformedJson as error:
+            raise ModelRefused(RefusalReason.MALFORMED_JSON, str(error), name) from error
 
     def read_json(self, name: str, *, bytes_max: int, values_max: int) -> dict[str, Any]:
         """The object in a JSON file, strictly parsed."""
@@ -114,6 +126,41 @@ class ModelFolder:
             raise ModelRefused(RefusalReason.UNREADABLE, "cannot be read", name) from error
         self.sha256[name] = digest.hexdigest()
 
+    def _list(self, descriptor: int, prefix: str) -> tuple[list[str], list[str]]:
+        files: list[str] = []
+        folders: list[str] = []
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    mode = entry.stat(follow_symlinks=False).st_mode
+                    self._check_entry(prefix + entry.name, mode)
+                    (folders if stat.S_ISDIR(mode) else files).append(prefix + entry.name)
+                    if len(files) + len(folders) > ENTRIES_MAX:
+                        raise _too_many()
+        except OSError as error:
+            raise ModelRefused(RefusalReason.UNREADABLE, "the model's folder cannot be listed") from error
+        return sorted(files), sorted(folders)
+
+    def _open(self, name: str, flags: int) -> int:
+        """One step for each folder on the way, none of which is a link."""
+        *folders, last = steps = name.split("/")
+        if len(folders) > DEPTH_MAX or "\0" in name or not {"", ".", ".."}.isdisjoint(steps):
+            raise ModelRefused(RefusalReason.UNSAFE_FILE, f"{name[:100]!r} does not name a file inside the folder")
+        flags |= os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        opened: list[int] = []
+        try:
+            for step in folders:
+                directory = opened[-1] if opened else self._descriptor
+                opened.append(
+                    os.open(step, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+                )
+            return os.open(last, flags, dir_fd=opened[-1] if opened else self._descriptor)
+        except (OSError, ValueError) as error:
+            raise _refuse_open(name, error) from error
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
     @staticmethod
     def _check_entry(name: str, mode: int) -> None:
         # isprintable is false for control characters, undecodable bytes and characters that reorder text on a screen.
@@ -125,10 +172,16 @@ class ModelFolder:
             raise ModelRefused(RefusalReason.UNSAFE_FILE, "is not a regular file", name)
 
 
+def _too_many() -> ModelRefused:
+    return ModelRefused(RefusalReason.UNSAFE_FILE, f"the folder has more than {ENTRIES_MAX} entries")
+
+
 def _refuse_open(name: str, error: OSError | ValueError) -> ModelRefused:
     match getattr(error, "errno", None):
         case errno.ENOENT:
             return ModelRefused(RefusalReason.MISSING_FILE, "is missing", name)
         case errno.ELOOP:
             return ModelRefused(RefusalReason.UNSAFE_FILE, "is a symbolic link", name)
+        case errno.ENOTDIR:
+            return ModelRefused(RefusalReason.UNSAFE_FILE, "leads through what is no folder", name)
     return ModelRefused(RefusalReason.UNREADABLE, "cannot be opened", name)

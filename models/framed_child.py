@@ -31,9 +31,13 @@ class ChildLost(Exception):
 class FramedChild:
     """Runs `module` of this project. For one caller thread, which lasts: the kernel ends a child with its thread."""
 
-    def __init__(self, module: str, arguments: Sequence[str] = (), *, reply_bytes_max: int) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str] = (), *, reply_bytes_max: int, pass_fds: Sequence[int] = ()
+    ) -> None:
+        """`pass_fds`: open in the child, too, under the same numbers."""
         self._command = [sys.executable, "-s", "-B", "-m", module, str(os.getpid()), *arguments]
         self._reply_bytes_max = reply_bytes_max
+        self._pass_fds = pass_fds
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -53,6 +57,7 @@ class FramedChild:
                 # Where the package lies, so that it is importable however it was installed; no environment needed.
                 cwd=Path(__file__).parent.parent,
                 env={},
+                pass_fds=self._pass_fds,
             )
         except OSError as error:
             raise ChildLost("no process could be started") from error

@@ -16,7 +16,7 @@ from PIL import Image
 from models.framed_child import ChildLost, FramedChild, confine, read_frame, write_frame
 from models.image_formats import IMAGE_FORMATS, image_format
 from models.image_rules import PIXELS_PER_IMAGE_MAX, scaled_size
-from models.info import FixedSize, VisionInfo
+from models.info import AreaSize, FixedSize, VisionInfo
 
 PIXELS_MAX = 50_000_000
 """Of a file, as its header says."""
@@ -55,7 +55,8 @@ class Pixels(NamedTuple):
 
 class _Request(msgspec.Struct, array_like=True):
     data: bytes
-    vision: VisionInfo
+    size: FixedSize | AreaSize
+    resample: int
 
 
 class _Reply(msgspec.Struct, array_like=True):
@@ -66,10 +67,14 @@ class _Reply(msgspec.Struct, array_like=True):
 
 
 class ImageDecoder:
-    """Decodes for one encoder. For one caller thread that outlasts it; `close` ends the child."""
+    """Decodes for one encoder, or in what size it is told. For one caller thread that outlasts it.
 
-    def __init__(self, vision: VisionInfo) -> None:
-        self._vision = vision
+    `resample` is Pillow's number of the filter where no encoder says; `close` ends the child.
+    """
+
+    def __init__(self, vision: VisionInfo | None = None, resample: int = Image.Resampling.LANCZOS) -> None:
+        self._size = None if vision is None else vision.size
+        self._resample = resample if vision is None else vision.resample
         self._child = FramedChild("models.image_decoding", reply_bytes_max=_REPLY_BYTES_MAX)
         self._is_ready = False
         try:
@@ -83,12 +88,16 @@ class ImageDecoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def decode(self, data: bytes, timeout_s: float = DECODE_TIMEOUT_S) -> Pixels:
-        """Raises ImageRefused; at the latest after `timeout_s`, the child's start aside."""
+    def decode(
+        self, data: bytes, timeout_s: float = DECODE_TIMEOUT_S, size: FixedSize | AreaSize | None = None
+    ) -> Pixels:
+        """Raises ImageRefused; at the latest after `timeout_s`, the child's start aside. `size` None: the encoder's."""
+        size = self._size if size is None else size
+        assert size is not None, "without an encoder every image has a size of its own"
         if image_format(data) is None:
             raise ImageRefused(f"is in none of the formats {', '.join(IMAGE_FORMATS)}")
         self._await_ready()
-        request = msgspec.msgpack.encode(_Request(data, self._vision))
+        request = msgspec.msgpack.encode(_Request(data, size, int(self._resample)))
         try:
             reply = msgspec.msgpack.decode(self._child.exchange(request, timeout_s), type=_Reply)
         except (ChildLost, msgspec.DecodeError) as error:
@@ -133,26 +142,31 @@ def main(parent_pid: int) -> None:
 
 def _answer(request: _Request) -> _Reply:
     try:
-        return _fit(_decode(request.data), request.vision)
-    except ImageRefused as error:
-        return _Reply(error=str(error))
-    except Image.DecompressionBombError:
-        return _Reply(error=f"has more than twice the {PIXELS_MAX} pixels that are taken at most")
-    except MemoryError:
-        return _Reply(error="needs too much memory to be decoded")
-    except Exception:  # a decoder that is fed with anything may raise anything
-        return _Reply(error="is damaged or incomplete")
+        return _fit(to_rgb(open_upright(request.data)), request.size, request.resample)
+    except Exception as error:  # a decoder that is fed with anything may raise anything
+        return _Reply(error=why_refused(error))
 
 
-def _decode(data: bytes) -> Image.Image:
-    """The first frame, upright, in 8-bit RGB."""
+def why_refused(error: Exception) -> str:
+    """What a client is told of an image on which `open_upright` or what follows it failed."""
+    match error:
+        case ImageRefused():
+            return str(error)
+        case Image.DecompressionBombError():
+            return f"has more than twice the {PIXELS_MAX} pixels that are taken at most"
+        case MemoryError():
+            return "needs too much memory to be decoded"
+    return "is damaged or incomplete"
+
+
+def open_upright(data: bytes) -> Image.Image:
+    """The first frame, decoded, held as its camera was. In a confined child only; raises anything."""
     with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
         width, height = image.size
         _check_size(width, height)
         image.load()
         turn = _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1))
-        upright = image if turn is None else image.transpose(turn)
-        return _to_rgb(upright)
+        return image if turn is None else image.transpose(turn)
 
 
 def _check_size(width: int, height: int) -> None:
@@ -163,7 +177,8 @@ def _check_size(width: int, height: int) -> None:
         raise ImageRefused(f"has {width} by {height} pixels; one edge is more than {ASPECT_RATIO_MAX} times the other")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8 bits a channel."""
     if image.mode.startswith("I;16"):
         # Sixteen bits of grey: Pillow itself would cut everything above the lowest eight to white.
         return image.convert("I").point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
@@ -175,12 +190,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _fit(image: Image.Image, vision: VisionInfo) -> _Reply:
-    rules = vision.size
+def _fit(image: Image.Image, rules: FixedSize | AreaSize, resample: int) -> _Reply:
     if isinstance(rules, FixedSize) and rules.padding is not None:
         image = _made_square(image, rules.padding)
     height, width = scaled_size(rules, image.height, image.width)
-    image = image.resize((width, height), Image.Resampling(vision.resample))
+    image = image.resize((width, height), Image.Resampling(resample))
     if isinstance(rules, FixedSize):
         left, top = (width - rules.width) // 2, (height - rules.height) // 2
         image = image.crop((left, top, left + rules.width, top + rules.height))

@@ -74,17 +74,28 @@ class VisionInfo(msgspec.Struct, frozen=True, kw_only=True):
     std: tuple[float, float, float]
 
 
-class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A language model's checkpoint, as its folder describes it."""
+class ServedInfo(msgspec.Struct, frozen=True, kw_only=True, tag_field="engine"):
+    """What is known of every model that an engine can load; the tag says which one."""
 
     architecture: str
-    """Class name from config.json, e.g. LlamaForCausalLM."""
+    """Class name from its config, e.g. LlamaForCausalLM, StableDiffusionXLPipeline."""
     model_type: str
     dtype: str
-    """Dtype of most weight bytes: bfloat16, float16 or float32."""
+    """Dtype of most weight bytes: bfloat16, float16, float32, or int8 of a CTranslate2 model."""
     num_parameters: int
     weight_bytes: int
     """Sum over all tensors as stored."""
+    max_context_length: int = 0
+    """Tokens of text; 0: it takes none."""
+    warnings: list[str] = []
+    """What was found and ignored, e.g. remote code that will never run."""
+    file_sha256: dict[str, str] = {}
+    """Every file that a worker reads, by name inside the folder, with `/` where it lies in a folder of that."""
+
+
+class ModelInfo(ServedInfo, frozen=True, kw_only=True, tag="llm"):
+    """A language model's checkpoint, as its folder describes it."""
+
     tied_embeddings: bool
     vocab_size: int
     """Rows of the logits, at least the tokenizer's size."""
@@ -92,19 +103,98 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     intermediate_size: int
     """Of the widest MLP that a token passes."""
     attention: AttentionInfo
-    max_context_length: int
     has_chat_template: bool
     supports_tools: bool = False
     """Whether it was made to call tools; others are told of them in words."""
     eos_token_ids: list[int]
     default_sampling: dict[str, float] = {}
     """temperature, top_p, top_k … of generation_config.json."""
-    warnings: list[str] = []
-    """What was found and ignored, e.g. remote code that will never run."""
     vision: VisionInfo | None = None
     """None: a model that reads text only."""
-    file_sha256: dict[str, str] = {}
-    """Every file that a worker reads, by name inside the folder."""
+
+
+Pooling = Literal["cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", "none"]
+"""sentence-transformers' names; `none`: there is no vector, only a score."""
+
+
+class DenseInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A linear layer between pooling and vector, in a folder of its own as `linear.weight` and `linear.bias`."""
+
+    folder: str
+    num_inputs: int
+    num_outputs: int
+    has_bias: bool
+    activation: Literal["identity", "tanh", "gelu", "relu", "sigmoid"]
+
+
+class EmbeddingInfo(ServedInfo, frozen=True, kw_only=True, tag="embedding"):
+    """A model that makes a vector of a text, or a score of a pair of texts."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_dimensions: int
+    """Of a vector, after all of its modules; 1 where it makes scores only."""
+    pooling: Pooling
+    includes_prompt: bool = True
+    """Whether the tokens of a prompt are pooled too."""
+    dense: list[DenseInfo] = []
+    """In their order, after pooling."""
+    is_normalized: bool = False
+    """Whether its vectors have length 1."""
+    is_decoder: bool = False
+    """Whether a token sees only those before it."""
+    prompts: dict[str, str] = {}
+    """Text put before an input, by name, e.g. `query: `."""
+    default_prompt: str = ""
+    """Name of the one that is used when nobody says; empty: none."""
+    is_lowercased: bool = False
+    """Whether text is to be lowercased before it is tokenised, whatever the tokeniser does."""
+    score_activation: Literal["sigmoid", "identity"] = "sigmoid"
+    """What its makers had a cross-encoder's logit go through."""
+    has_head: bool = False
+    """Of a decoder: whether it tells the logits of the next token."""
+    true_token_id: int | None = None
+    """Of a decoder that scores: its logit for this token is the score, less the one for the next."""
+    false_token_id: int | None = None
+
+
+class WhisperInfo(ServedInfo, frozen=True, kw_only=True, tag="whisper"):
+    """A CTranslate2 folder of the Whisper family."""
+
+    is_multilingual: bool
+    vocab_size: int = 0
+    num_mel_bins: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    hidden_size: int
+
+
+class DiffusionInfo(ServedInfo, frozen=True, kw_only=True, tag="diffusion"):
+    """A diffusers folder."""
+
+    pipeline: Literal["sdxl", "flux"]
+    components: dict[str, int]
+    """Stored weight bytes by component, e.g. unet, vae, text_encoder."""
+    control_nets: list[str] = []
+    """Names of the ControlNets in folders of their own, `controlnet/NAME`."""
+    default_size: int = 1024
+    """Pixels of each edge of a picture when nobody says."""
+    is_distilled: bool = False
+    """Whether it was made for few steps and no guidance, like FLUX.1 schnell."""
+    variant: str = ""
+    """Of its weights' names, as diffusers has it: `fp16` for `diffusion_pytorch_model.fp16.safetensors`."""
+    has_safety_checker: bool = False
+    """Whether it has one in the folder `safety_checker`."""
+    denoiser_width: int = 0
+    """Numbers in the widest hidden state of a position."""
+    vae_channels: list[int] = []
+    """Of its decoder's levels, the one with the most pixels first."""
+
+
+AnyServedInfo = ModelInfo | EmbeddingInfo | WhisperInfo | DiffusionInfo
 
 
 class AddonInfo(msgspec.Struct, frozen=True, kw_only=True):

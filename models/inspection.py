@@ -1,194 +1,59 @@
-"""A Hugging Face folder becomes a ModelInfo, or is refused with a reason that names the file.
+"""Which kind of model a folder holds, and whether it can be served: it becomes one of the structs in `info.py`, or is
+refused with a reason that names the file.
 
 Everything is read as data: no class is looked up by a name found in the folder, no Python file in it is imported, and
 formats whose reading runs code are refused. A worker may later read exactly the files that `file_sha256` lists.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
 
-import msgspec
-
-from models.architectures import DecoderConfig, listed_token_ids, read_decoder_config
-from models.checkpoint import DTYPES, StoredTensor, read_checkpoint
+from models.ctranslate2_file import MODEL_BIN
+from models.diffusion_folder import MODEL_INDEX, inspect_diffusion, read_pipeline
+from models.embedding_folder import check_embedding_config, inspect_embedding
+from models.encoders import is_encoder
 from models.folder import ModelFolder
-from models.info import AttentionInfo, ModelInfo
+from models.folder_rules import REMOTE_CODE, read_config
+from models.info import AnyServedInfo
+from models.llm_folder import check_llm_config, inspect_llm
 from models.refusal import CONFIG, ModelRefused, RefusalReason
-from models.text_halves import IGNORED_TENSORS, has_unserved_half
-from models.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG, count_token_ids, read_conversation_files
-from models.vision import VisionHalf, read_vision, text_config
+from models.sentence_modules import MODULES
+from models.whisper_folder import inspect_whisper
 
-__all__ = ["ModelRefused", "RefusalReason", "inspect_model", "refuse_pickles"]
-
-GENERATION_CONFIG = "generation_config.json"
-SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty")
-"""What of it becomes a model's default sampling."""
-
-_REMOTE_CODE = "{}: auto_map names remote code, which is never run"
-_CONFIG_BYTES_MAX = 4 * 1024 * 1024
-_CONFIG_VALUES_MAX = 100_000
-_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".joblib", ".dill")
+__all__ = ["ModelRefused", "RefusalReason", "inspect_model"]
 
 
-class _GenerationConfig(msgspec.Struct, frozen=True):
-    eos_token_id: int | list[int] | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
-    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0, le=2**31)] | None = None
-    min_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    typical_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
-
-
-def inspect_model(directory: Path, known_sha256: Mapping[str, str] = {}) -> ModelInfo:
+def inspect_model(
+    directory: Path, known_sha256: Mapping[str, str] = {}, *, is_for_embedding: bool = False
+) -> AnyServedInfo:
     """Read and check a model's folder; raises ModelRefused.
 
+    `is_for_embedding`: a decoder is taken for an embedding or ranking model though nothing in its folder says so.
     Blocking: hashes every weight byte, except of files whose hash is known from an earlier inspection.
     """
-    with ModelFolder(directory, known_sha256) as folder:
-        files, folders = folder.list_entries()
-        refuse_pickles(files)
-        raw_config = _read_config(folder, CONFIG)
-        config = read_decoder_config(text_config(raw_config))
-        if has_unserved_half(raw_config):
-            config = config._replace(ignored_tensors=f"{config.ignored_tensors}|{IGNORED_TENSORS}")
-        vision = read_vision(
-            folder, files, raw_config, vocab_size=config.vocab_size, text_hidden_size=config.hidden_size
-        )
-        generation = _read_generation_config(folder, files)
-        conversation = read_conversation_files(folder, files)
-        eos_token_ids = listed_token_ids(generation.eos_token_id) or config.eos_token_ids
-        _check_end_tokens(config, eos_token_ids)
-        if not folder.is_as_known(TOKENIZER):  # parsing it takes half of what loading a small model does
-            _check_token_ids(config, count_token_ids(folder, files))
-        checkpoint = read_checkpoint(folder, files, config, vision)
-
-        warnings = list(checkpoint.warnings)
-        if has_unserved_half(raw_config):
-            warnings.append(f"{CONFIG}: only the text half of this model is served, it cannot be sent images")
-        remote_code = {CONFIG: "auto_map" in raw_config, TOKENIZER_CONFIG: conversation.names_remote_code}
-        warnings += [_REMOTE_CODE.format(name) for name in remote_code if remote_code[name]]
-        warnings += conversation.warnings
-        warnings += _name_ignored([name for name in files if name not in folder.sha256], folders)
-        if not eos_token_ids:
-            warnings.append(f"{CONFIG}: names no end-of-sequence token; answers end only at their length limit")
-        return _summarise(
-            config,
-            vision,
-            checkpoint.tensors,
-            has_chat_template=bool(conversation.template),
-            supports_tools=conversation.supports_tools,
-            eos_token_ids=eos_token_ids,
-            default_sampling=_default_sampling(generation),
-            warnings=warnings,
-            file_sha256=dict(sorted(folder.sha256.items())),
-        )
-
-
-def check_config(directory: Path) -> list[str]:
-    """Whether config.json alone is of a model that can be served; raises ModelRefused. Nothing else is looked at."""
     with ModelFolder(directory) as folder:
-        raw_config = _read_config(folder, CONFIG)
-        read_decoder_config(text_config(raw_config))
-    return [_REMOTE_CODE.format(CONFIG)] if "auto_map" in raw_config else []
+        files, _ = folder.list_entries()
+        if MODEL_INDEX not in files and MODEL_BIN not in files:
+            is_for_embedding = is_for_embedding or MODULES in files or is_encoder(read_config(folder, CONFIG))
+    if MODEL_INDEX in files:
+        return inspect_diffusion(directory, known_sha256)
+    if MODEL_BIN in files:
+        return inspect_whisper(directory, known_sha256)
+    return inspect_embedding(directory, known_sha256) if is_for_embedding else inspect_llm(directory, known_sha256)
 
 
-def refuse_pickles(files: list[str]) -> None:
-    """Raise ModelRefused for files whose reading could run code, whether they would be read or not."""
-    for name in files:
-        if name.lower().endswith(_PICKLE_SUFFIXES):
-            message = "is in a format that can run code when read; only safetensors weights are taken, remove this file"
-            raise ModelRefused(RefusalReason.PICKLE, message, name)
-
-
-def _read_config(folder: ModelFolder, name: str) -> dict[str, Any]:
-    return folder.read_json(name, bytes_max=_CONFIG_BYTES_MAX, values_max=_CONFIG_VALUES_MAX)
-
-
-def _read_generation_config(folder: ModelFolder, files: list[str]) -> _GenerationConfig:
-    if GENERATION_CONFIG not in files:
-        return _GenerationConfig()
-    try:
-        return msgspec.convert(_read_config(folder, GENERATION_CONFIG), _GenerationConfig)
-    except msgspec.ValidationError as error:
-        raise ModelRefused(RefusalReason.INVALID_CONFIG, str(error), GENERATION_CONFIG) from error
-
-
-def _default_sampling(generation: _GenerationConfig) -> dict[str, float]:
-    stated = {name: getattr(generation, name) for name in SAMPLING_DEFAULTS}
-    return {name: float(value) for name, value in stated.items() if value is not None}
-
-
-def _check_token_ids(config: DecoderConfig, num_token_ids: int) -> None:
-    if num_token_ids > config.vocab_size:
-        message = f"produces ids up to {num_token_ids - 1}, but the model knows {config.vocab_size} (vocab_size)"
-        raise ModelRefused(RefusalReason.INVALID_TOKENIZER, message, TOKENIZER)
-
-
-def _check_end_tokens(config: DecoderConfig, eos_token_ids: list[int]) -> None:
-    for token_id in eos_token_ids:
-        if not 0 <= token_id < config.vocab_size:
-            message = f"eos_token_id {token_id} is outside the vocabulary of {config.vocab_size}"
-            raise ModelRefused(RefusalReason.INVALID_CONFIG, message, CONFIG)
-
-
-def _name_ignored(unused: list[str], folders: list[str]) -> list[str]:
-    """One line for each kind of thing that is in the folder and will never be used."""
-    names_by_fate = {
-        "Python code is never run": [name for name in unused if name.endswith(".py")],
-        "not part of the checkpoint, ignored": [name for name in unused if name.endswith(".safetensors")],
-        "folders are ignored": folders,
-    }
-    return [f"{_listed(names)}: {fate}" for fate, names in names_by_fate.items() if names]
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
-
-
-def _summarise(
-    config: DecoderConfig,
-    vision: VisionHalf | None,
-    tensors: dict[str, StoredTensor],
-    *,
-    has_chat_template: bool,
-    supports_tools: bool,
-    eos_token_ids: list[int],
-    default_sampling: dict[str, float],
-    warnings: list[str],
-    file_sha256: dict[str, str],
-) -> ModelInfo:
-    bytes_by_dtype = dict.fromkeys(DTYPES, 0)
-    for _, entry in tensors.values():
-        bytes_by_dtype[entry.dtype] += entry.size_bytes
-    return ModelInfo(
-        architecture=config.name if vision is None else vision.architecture,
-        model_type=config.model_type if vision is None else vision.model_type,
-        dtype=DTYPES[max(bytes_by_dtype, key=lambda dtype: bytes_by_dtype[dtype])],
-        num_parameters=sum(math.prod(entry.shape) for _, entry in tensors.values()),
-        weight_bytes=sum(bytes_by_dtype.values()),
-        tied_embeddings=config.tied_embeddings,
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        attention=AttentionInfo(
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            num_kv_heads=config.num_kv_heads,
-            head_size=config.head_size,
-            value_head_size=config.value_head_size,
-            sliding_window=config.sliding_window,
-            full_attention_layers=config.full_attention_layers,
-        ),
-        max_context_length=config.max_context_length,
-        has_chat_template=has_chat_template,
-        supports_tools=supports_tools,
-        eos_token_ids=eos_token_ids,
-        default_sampling=default_sampling,
-        vision=None if vision is None else vision.info,
-        warnings=warnings,
-        file_sha256=file_sha256,
-    )
+def check_config(directory: Path, *, is_for_embedding: bool = False) -> list[str]:
+    """Whether its config alone is of a model that can be served; raises ModelRefused. Nothing else is looked at."""
+    with ModelFolder(directory) as folder:
+        files, _ = folder.list_entries()
+        if MODEL_INDEX in files:
+            read_pipeline(folder)
+            return []
+        config = read_config(folder, CONFIG)
+        if MODEL_BIN in files:
+            return []
+        if is_for_embedding or MODULES in files or is_encoder(config):
+            check_embedding_config(config)
+        else:
+            check_llm_config(config)
+    return [REMOTE_CODE.format(CONFIG)] if "auto_map" in config else []

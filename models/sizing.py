@@ -25,7 +25,7 @@ CPU_PROCESS_BYTES = 512 * MIB
 CUDA_PROCESS_BYTES = 1024 * MIB
 """CUDA context, loaded kernels and cuBLAS workspaces of one worker, on the device."""
 
-_DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Sampling one row holds, per vocabulary entry: the logit as served and as float32, the sorted float32 and its int64
 # index, probabilities and their running sum in float32.
 _SAMPLING_BYTES_PER_LOGIT = 4 + 4 + 8 + 4 + 4
@@ -33,14 +33,14 @@ _SAMPLING_BYTES_PER_LOGIT = 4 + 4 + 8 + 4 + 4
 
 def weight_bytes(info: ModelInfo, dtype: str) -> int:
     """num_parameters × bytes(dtype): the stored weights, converted; tied embeddings count once."""
-    return info.num_parameters * _DTYPE_BYTES[dtype]
+    return info.num_parameters * DTYPE_BYTES[dtype]
 
 
 def kv_bytes_per_token(info: ModelInfo, dtype: str) -> int:
     """layers × KV heads × (key size + value size) × bytes(dtype). A sliding window does not lower it."""
     attention = info.attention
     elements = attention.num_layers * attention.num_kv_heads * (attention.head_size + attention.value_head_size)
-    return elements * _DTYPE_BYTES[dtype]
+    return elements * DTYPE_BYTES[dtype]
 
 
 def activation_bytes(info: ModelInfo, dtype: str, max_batch_tokens: int, max_num_requests: int) -> int:
@@ -50,7 +50,7 @@ def activation_bytes(info: ModelInfo, dtype: str, max_batch_tokens: int, max_num
     attention = query + key + value + output and MLP = 3 × intermediate (gate, up, their product), elements per token;
     plus rows × vocabulary × (bytes(dtype) + 24) for logits and sampling, where rows ≤ min(max(requests, 32), tokens).
     """
-    shape, itemsize = info.attention, _DTYPE_BYTES[dtype]
+    shape, itemsize = info.attention, DTYPE_BYTES[dtype]
     attention = (shape.num_heads + shape.num_kv_heads) * (shape.head_size + shape.value_head_size)
     per_token = 2 * info.hidden_size + max(attention, 3 * info.intermediate_size)
     num_rows = min(max(max_num_requests, LOGIT_ROWS_MIN), max_batch_tokens)
@@ -74,7 +74,7 @@ def image_cache_bytes(info: ModelInfo, dtype: str) -> int:
     if info.vision is None:
         return 0
     num_tokens = -(-max_image_patches(info.vision) // info.vision.merge_size**2)
-    one_image = num_tokens * info.hidden_size * _DTYPE_BYTES[dtype]
+    one_image = num_tokens * info.hidden_size * DTYPE_BYTES[dtype]
     return max(one_image, min(IMAGES_KEPT * one_image, IMAGE_CACHE_BYTES_MAX))
 
 
@@ -87,7 +87,7 @@ def adapter_bytes(info: ModelInfo, dtype: str, rank: int) -> int:
     shape = info.attention
     heads = (shape.num_heads + shape.num_kv_heads) * (shape.head_size + shape.value_head_size)
     attention, mlp = 4 * info.hidden_size + heads, 3 * (info.hidden_size + info.intermediate_size)
-    return shape.num_layers * rank * (attention + mlp + info.hidden_size + 1) * _DTYPE_BYTES[dtype]
+    return shape.num_layers * rank * (attention + mlp + info.hidden_size + 1) * DTYPE_BYTES[dtype]
 
 
 def adapters_bytes(info: ModelInfo, dtype: str, num_adapters: int, rank: int, max_batch_tokens: int) -> int:
@@ -100,7 +100,7 @@ def adapters_bytes(info: ModelInfo, dtype: str, num_adapters: int, rank: int, ma
     shape = info.attention
     heads = (shape.num_heads + 2 * shape.num_kv_heads) * max(shape.head_size, shape.value_head_size)
     per_token = info.hidden_size + heads + 3 * info.intermediate_size
-    return num_adapters * adapter_bytes(info, dtype, rank) + max_batch_tokens * per_token * _DTYPE_BYTES[dtype]
+    return num_adapters * adapter_bytes(info, dtype, rank) + max_batch_tokens * per_token * DTYPE_BYTES[dtype]
 
 
 def kv_cache_bytes(
@@ -219,7 +219,7 @@ def _kv_bytes_per_token(info: ModelInfo, dtype: str, num_devices: int) -> int:
 
 
 def _resident_bytes(info: ModelInfo, dtype: str, num_devices: int, *, is_cuda: bool) -> int:
-    embedding = info.vocab_size * info.hidden_size * _DTYPE_BYTES[dtype]
+    embedding = info.vocab_size * info.hidden_size * DTYPE_BYTES[dtype]
     resident = weight_bytes(info, dtype)
     if info.tied_embeddings and not is_cuda:
         # On CPU the head is a prepacked copy, while the embedding it is tied to stays for lookups.

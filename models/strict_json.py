@@ -1,7 +1,7 @@
 """JSON from people we do not trust: what the standard parser lets through and later code trips over is refused here.
 
 Refused: duplicate keys, NaN and Infinity, numbers without end, lone surrogates, deep nesting, more values than allowed
-(a hundred megabytes of `[]` would be gigabytes of lists), and anything whose top is not an object.
+(a hundred megabytes of `[]` would be gigabytes of lists), and anything whose top is not what it is to be.
 """
 
 import json
@@ -24,6 +24,21 @@ class DuplicateKey(MalformedJson):
 
 def parse_object(data: bytes, *, values_max: int) -> dict[str, Any]:
     """Parse one UTF-8 JSON object; raises MalformedJson."""
+    value = _parse(data, values_max)
+    if not isinstance(value, dict):
+        raise MalformedJson("is not a JSON object")
+    return value
+
+
+def parse_list(data: bytes, *, values_max: int) -> list[Any]:
+    """Parse one UTF-8 JSON list; raises MalformedJson."""
+    value = _parse(data, values_max)
+    if not isinstance(value, list):
+        raise MalformedJson("is not a JSON list")
+    return value
+
+
+def _parse(data: bytes, values_max: int) -> object:
     # Commas and brackets inside strings count too: an upper bound that costs nothing is enough.
     if data.count(b",") + data.count(b"[") + data.count(b"{") > values_max:
         raise MalformedJson(f"holds more than {values_max} values")
@@ -45,8 +60,6 @@ def parse_object(data: bytes, *, values_max: int) -> dict[str, Any]:
         raise MalformedJson(f"is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
     except RecursionError as error:
         raise MalformedJson("is nested too deeply") from error
-    if not isinstance(value, dict):
-        raise MalformedJson("is not a JSON object")
     return value
 
 

@@ -49,6 +49,24 @@ def count_token_ids(folder: ModelFolder, files: list[str]) -> int:
     return int(max(ids)) + 1
 
 
+def token_id(folder: ModelFolder, files: list[str], token: str) -> int | None:
+    """The id of a token by its text, as the vocabulary spells it."""
+    if TOKENIZER not in files:
+        return None
+    tokenizer = folder.read_json(TOKENIZER, bytes_max=128 * _MIB, values_max=8_000_000)
+    for added in tokenizer.get("added_tokens") or []:
+        match added:
+            case {"content": str(content), "id": int(found)} if content == token:
+                return found
+    match tokenizer.get("model"):
+        case {"vocab": dict() as by_token} if isinstance(by_token.get(token), int):
+            return int(by_token[token])
+        case {"vocab": list() as in_order}:
+            texts = [entry[0] for entry in in_order if isinstance(entry, list) and entry]
+            return texts.index(token) if token in texts else None
+    return None
+
+
 def read_conversation_files(folder: ModelFolder, files: list[str]) -> ConversationFiles:
     """Template and special tokens; both may be absent.
 

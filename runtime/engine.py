@@ -1,19 +1,22 @@
-"""What an engine is, as `worker.py` sees it, and which class answers to which `Load.kind`.
+"""What an engine is, as `worker.py` sees it, and which class answers to which `Load.settings`.
 
 A worker has two threads. The main thread owns the device and drives an `Engine` step by step; the socket thread
-owns a `Frontend`, which turns `Submit` messages into engine requests and step outputs back into messages.
+owns a `Frontend`, which turns tasks into engine requests and step outputs back into messages.
 Nothing is shared between the two but the two queues in `worker.py`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Generic, NamedTuple, TypeVar, assert_never
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, assert_never
 
-from runtime.protocol import Delta, Failed, FailureCode, Load, LoadAdapter, Loaded, Submit
+from runtime.message import FailureCode
+from runtime.protocol import AnyFollowUp, AnyPiece, AnyTask, Delta, Failed, Load, LoadAdapter, Loaded
+from runtime.settings import DiffusionSettings, EmbeddingSettings, LlmSettings, WhisperSettings
 
 RequestT = TypeVar("RequestT")
 OutputT = TypeVar("OutputT")
+TaskT = TypeVar("TaskT", bound=AnyTask)
 ReportProgress = Callable[[str, float], None]
 """Called with stage and overall fraction while loading."""
 
@@ -61,6 +64,10 @@ class Engine(ABC, Generic[RequestT, OutputT]):
     def add(self, request: RequestT) -> None:
         """Queue a request; raises RequestRefused when there is no room for it."""
 
+    def feed(self, request_id: str, item: Any) -> None:
+        """What `Frontend.follow_up` made of a later part of a request; unknown ids are ignored."""
+        raise NotImplementedError(f"{type(self).__name__} takes a request whole")
+
     @abstractmethod
     def abort(self, request_id: str, index: int | None = None) -> None:
         """Free all that a request, or one choice of it, holds, before the next step; unknown ids are ignored."""
@@ -98,14 +105,26 @@ class Rendered(NamedTuple):
     failures: list[Failed]
     finished: list[tuple[str, int]]
     """Request id and choice, to be aborted in the engine."""
+    pieces: Sequence[AnyPiece] = ()
+    """Of engines whose answers are no deltas."""
 
 
-class Frontend(ABC, Generic[RequestT, OutputT]):
+class Frontend(ABC, Generic[TaskT, RequestT, OutputT]):
     """Driven by the socket thread only."""
 
+    task_types: ClassVar[tuple[type[AnyTask], ...]]
+    """What it can be asked; everything else is refused before it gets here."""
+
     @abstractmethod
-    def prepare(self, submit: Submit) -> RequestT:
-        """Template, tokenise, validate; raises RequestRefused, or Postponed with nothing done."""
+    def prepare(self, task: TaskT) -> RequestT:
+        """Template, tokenise, validate; raises RequestRefused, or Postponed: it is called again when that is ready."""
+
+    def follow_up(self, message: AnyFollowUp) -> Any:
+        """What the engine is to be fed of a later part of a request; None: nothing.
+
+        It may come before the request is prepared, and after it has ended. Raises RequestRefused.
+        """
+        return None
 
     @abstractmethod
     def render(self, outputs: list[OutputT]) -> Rendered:
@@ -131,7 +150,7 @@ class LoadedEngine(NamedTuple):
     """The pair agrees on its request and output types; `worker.py` only carries them."""
 
     engine: Engine[Any, Any]
-    frontend: Frontend[Any, Any]
+    frontend: Frontend[Any, Any, Any]
     loaded: Loaded
 
 
@@ -146,9 +165,21 @@ class LoadRefused(Exception):
 
 def load_engine(load: Load, report: ReportProgress) -> LoadedEngine:
     """Import and load the engine of this kind; raises LoadRefused."""
-    match load.kind:
-        case "llm":
+    match load.settings:
+        case LlmSettings():
             from runtime.llm.load import load_llm  # a worker imports only the engine it becomes
 
             return load_llm(load, report)
-    assert_never(load.kind)
+        case EmbeddingSettings():
+            from runtime.embedding.load import load_embedding
+
+            return load_embedding(load, report)
+        case WhisperSettings():
+            from runtime.whisper.load import load_whisper
+
+            return load_whisper(load, report)
+        case DiffusionSettings():
+            from runtime.diffusion.load import load_diffusion
+
+            return load_diffusion(load, report)
+    assert_never(load.settings)

@@ -9,7 +9,8 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, NewType, Protocol, assert_never
 
 from runtime.engine import Engine, EngineStats, RequestRefused
-from runtime.protocol import Asleep, Awake, FailureCode, FromWorker, Load, ProtocolError
+from runtime.message import FailureCode
+from runtime.protocol import Asleep, Awake, FromWorker, Load, ProtocolError
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,11 @@ class Cancel(NamedTuple):
     request_id: str
     choice: int | None
     """None: all of them."""
+
+
+class Feed(NamedTuple):
+    request_id: str
+    item: Any
 
 
 class Become(NamedTuple):
@@ -40,7 +46,7 @@ class Stop(NamedTuple):
     pass
 
 
-Command = Add | Cancel | Become | FallAsleep | WakeUp | Stop
+Command = Add | Feed | Cancel | Become | FallAsleep | WakeUp | Stop
 StepOutputs = NewType("StepOutputs", list[Any])
 
 
@@ -98,10 +104,12 @@ class EngineLoop:
     def _tell(self, *, is_busy: bool) -> None:
         self._outlet.progress = Progress(self._num_steps, is_busy, self._engine.stats())
 
-    def _carry_out(self, command: Add | Cancel | Become | FallAsleep | WakeUp) -> None:
+    def _carry_out(self, command: Add | Feed | Cancel | Become | FallAsleep | WakeUp) -> None:
         match command:
             case Add(request):
                 self._add(request)
+            case Feed(request_id, item):
+                self._engine.feed(request_id, item)
             case Cancel(request_id, choice):
                 self._engine.abort(request_id, choice)
             case FallAsleep():

@@ -1,21 +1,25 @@
 """What this process really holds on its device. Measures; decides nothing."""
 
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from models.sizing import CUDA_PROCESS_BYTES
+
+if TYPE_CHECKING:
+    import torch
 
 _PAGE_BYTES = 4096
 
 
-def footprint_bytes(device: torch.device, reserved_bytes: int) -> int:
+def footprint_bytes(device: "torch.device", reserved_bytes: int) -> int:
     """Device memory in use by this process.
 
     On a CPU memory that was reserved and never touched is not resident yet, so `reserved_bytes` are the tensors to
     count in full: their resident part is assumed to be nought.
     """
     if device.type == "cuda":
+        import torch  # engines that do without it ask for `resident_bytes` only
+
         # The driver tells only what all processes of the device hold together; a context cannot be seen from within.
         return torch.cuda.memory_reserved(device) + CUDA_PROCESS_BYTES
     return resident_bytes() + reserved_bytes

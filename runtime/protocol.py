@@ -2,15 +2,17 @@
 
 A frame on the worker's unix socket is a 4-byte big-endian length followed by one msgpack-encoded message.
 The worker says `Hello` first; the daemon answers with `Load`, to a spare worker when it needs one; after `Loaded`
-requests flow. Read with `match`; the last case is `assert_never`. What a request asks for is in `submission.py`.
+tasks flow. Read with `match`; the last case is `assert_never`. What a generation asks for is in `submission.py`, what
+is asked of other engines, and their answers, in `tasks/`, what an engine is told to be in `settings.py`.
 """
 
-from enum import StrEnum
 from struct import Struct
 from typing import Literal
 
 import msgspec
 
+from runtime.message import FailureCode, Message, Task, Value
+from runtime.settings import EngineSettings
 from runtime.submission import (
     ChatPrompt,
     GrammarConstraint,
@@ -18,7 +20,20 @@ from runtime.submission import (
     SamplingParams,
     TextPrompt,
     TokenPrompt,
-    Value,
+)
+from runtime.tasks.embedding import Embed, Embedded, Score, Scored
+from runtime.tasks.images import Draw, Drawing, Drawn
+from runtime.tasks.speech import (
+    Align,
+    AudioChunk,
+    Cleared,
+    ClearState,
+    Heard,
+    Listen,
+    Trace,
+    Traced,
+    Transcribe,
+    Transcribed,
 )
 
 PROTOCOL_VERSION = 1
@@ -30,91 +45,30 @@ class ProtocolError(Exception):
     """The peer sent something that is not the protocol; the connection is of no more use."""
 
 
-class FailureCode(StrEnum):
-    """Why a worker could not do what was asked; each is also an `appliance.errors.Code`."""
-
-    INVALID = "invalid"
-    NOT_FOUND = "not_found"
-    RATE_LIMITED = "rate_limited"
-    OVERLOADED = "overloaded"
-    INTERNAL = "internal"
-
-
-class Message(msgspec.Struct, tag=True, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of all messages; the class name is the tag."""
-
-
 # ---- daemon → worker
 
 
-class DraftModel(Value, frozen=True, kw_only=True):
-    """A second, small model with the same vocabulary, whose guesses the first one verifies."""
-
-    model_dir: str
-    file_sha256: dict[str, str]
-
-
-class Speculation(Value, frozen=True, kw_only=True):
-    """Who guesses tokens ahead for every request, beside each request's own prediction."""
-
-    num_draft_tokens: int = 0
-    """Guessed in one step at most; 0: the speculator's own choice."""
-    ngram_length: int = 0
-    """Guess that what followed so many tokens before follows them again; 0: do not."""
-    draft_model: DraftModel | None = None
-
-
-class LlmSettings(Value, frozen=True, kw_only=True):
-    """All that a language-model engine may decide on; the daemon computes it from deployment and placement."""
-
-    device: str
-    """torch device inside the worker: `cpu` or `cuda:0`."""
-    dtype: Literal["bfloat16", "float16", "float32"]
-    memory_budget_bytes: int
-    """Weights, KV blocks and activations together; the worker keeps inside it."""
-    fixed_bytes: int | None = None
-    """Of the budget, what is not for KV blocks, as measured earlier; None: the worker estimates it."""
-    max_context_length: int
-    max_num_requests: int = 256
-    """Requests computed in one step at most."""
-    max_num_waiting: int = 2048
-    """Requests beyond this are refused as overloaded, beyond half of it of one tenant as rate-limited."""
-    max_num_waiting_tokens: int = 2**21
-    """Likewise of their prompts' tokens."""
-    max_batch_tokens: int = 2048
-    """Token budget of one step; longer prompts are prefilled in chunks."""
-    block_size: int = 32
-    """Tokens in one KV block."""
-    enable_prefix_cache: bool = True
-    num_threads: int = 0
-    """CPU threads for the engine; 0 lets torch decide."""
-    speculation: Speculation = Speculation()
-    max_num_adapters: int = 0
-    """LoRA addons that can be loaded at the same time; 0: none."""
-    max_adapter_rank: int = 64
-
-
 class Load(Message, frozen=True, kw_only=True):
-    """Become an engine. `kind` picks its class (`runtime/engine.py`)."""
+    """Become an engine, of the kind that `settings` are for."""
 
-    kind: Literal["llm"]
     model_dir: str
     file_sha256: dict[str, str]
     """Every file the worker may read from `model_dir`, as inspected at import."""
-    settings: LlmSettings
+    settings: EngineSettings
     deployment: str = ""
     """Full name, shown in the process list of a worker that was a spare; empty: it keeps the title it has."""
     replica: int = 0
     """Likewise."""
 
+    @property
+    def kind(self) -> str:
+        return str(self.settings.__struct_config__.tag)
 
-class Submit(Message, frozen=True, kw_only=True):
-    """One generation. `request_id` is made by the daemon and unique for the worker's life."""
 
-    request_id: str
+class Submit(Task, frozen=True, kw_only=True):
+    """One generation."""
+
     prompt: ChatPrompt | TextPrompt | TokenPrompt
-    adapter: str = ""
-    """A LoRA addon that was loaded (`LoadAdapter.adapter`); empty: the base model."""
     sampling: SamplingParams = SamplingParams()
     num_choices: int = 1
     max_tokens: int | None = None
@@ -138,10 +92,6 @@ class Submit(Message, frozen=True, kw_only=True):
     """Prefix-cache blocks are shared only inside one namespace; the daemon derives it from the account."""
     cache_max_tokens: int | None = None
     """Prompt tokens that may be taken from the prefix cache at most; None: any number."""
-    tenant: str = ""
-    """Computing time is shared fairly between tenants; the daemon derives it from the account."""
-    sent_at: float = 0.0
-    """The daemon's `time.monotonic()`, a clock that the processes of one machine share; 0: not said."""
 
 
 class LoadAdapter(Message, frozen=True, kw_only=True):
@@ -181,7 +131,11 @@ class Shutdown(Message, frozen=True, kw_only=True):
     """Exit with status 0 now; the daemon has drained before."""
 
 
-ToWorker = Load | Submit | LoadAdapter | UnloadAdapter | Abort | Sleep | Wake | Shutdown
+OtherTask = Embed | Score | Transcribe | Align | Listen | Draw
+"""Answered by pieces; a generation by deltas."""
+AnyTask = Submit | OtherTask
+AnyFollowUp = AudioChunk | Trace | ClearState
+ToWorker = Load | AnyTask | AnyFollowUp | LoadAdapter | UnloadAdapter | Abort | Sleep | Wake | Shutdown
 
 
 # ---- worker → daemon
@@ -212,9 +166,10 @@ class Loaded(Message, frozen=True, kw_only=True):
 
     What is set aside for addons is counted, although nothing holds it yet.
     """
-    num_blocks: int
-    block_size: int
-    max_context_length: int
+    num_blocks: int = 0
+    """Of the KV cache, where the engine has one; so are the next, in tokens."""
+    block_size: int = 0
+    max_context_length: int = 0
     kv_bytes: int = 0
     """Of the footprint: the KV pool."""
     load_ms: dict[str, float]
@@ -373,6 +328,8 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     """How long contents of the prefix cache are kept unused of late; 0: nothing was forgotten yet."""
 
 
+AnyPiece = Embedded | Scored | Transcribed | Heard | Traced | Cleared | Drawing | Drawn
+
 FromWorker = (
     Hello
     | Prepared
@@ -380,6 +337,7 @@ FromWorker = (
     | Loaded
     | LoadFailed
     | Outputs
+    | AnyPiece
     | Failed
     | AdapterLoaded
     | AdapterFailed

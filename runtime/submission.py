@@ -5,11 +5,7 @@ Imports msgspec and the standard library only; the messages themselves are in `p
 
 from typing import Any, Literal
 
-import msgspec
-
-
-class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of what messages are made of."""
+from runtime.message import Value
 
 
 class ToolCallFunction(Value, frozen=True, kw_only=True):

@@ -35,21 +35,25 @@ from runtime.engine_loop import (
     Command,
     EngineLoop,
     FallAsleep,
+    Feed,
     Progress,
     StepOutputs,
     Stop,
     WakeUp,
     stages_text,
 )
+from runtime.message import FailureCode
 from runtime.protocol import (
     FRAME_HEADER,
     PROTOCOL_VERSION,
     Abort,
     AdapterFailed,
     AdapterLoaded,
+    AnyFollowUp,
+    AnyPiece,
+    AnyTask,
     Delta,
     Failed,
-    FailureCode,
     FromWorker,
     Heartbeat,
     Hello,
@@ -71,6 +75,9 @@ from runtime.protocol import (
     encode_frame,
     frame_length,
 )
+from runtime.tasks.embedding import Embed, Score
+from runtime.tasks.images import Draw
+from runtime.tasks.speech import Align, AudioChunk, ClearState, Listen, Trace, Transcribe
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +133,8 @@ class Link:
         self._inbox = inbox
         self._outbox: deque[FromWorker | StepOutputs] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._frontend: Frontend[Any, Any] | None = None
-        self._postponed: dict[str, Submit] = {}
+        self._frontend: Frontend[Any, Any, Any] | None = None
+        self._postponed: dict[str, AnyTask] = {}
         self._ready: deque[str] = deque()
         """Ids of postponed requests that can go on; appended to by whatever thread made them ready."""
         self._received = bytearray()
@@ -148,7 +155,7 @@ class Link:
     def deliver_refusal(self, request_id: str, refusal: RequestRefused) -> None:
         self.send(_failed(request_id, refusal))
 
-    def serve(self, frontend: Frontend[Any, Any], loaded: Loaded) -> None:
+    def serve(self, frontend: Frontend[Any, Any, Any], loaded: Loaded) -> None:
         """From now on Submit is answered; set before the daemon can know of it."""
         self._frontend = frontend
         self.send(loaded)
@@ -233,13 +240,12 @@ class Link:
 
     def _handle(self, message: ToWorker) -> None:
         match message:
-            case Submit():
+            case Submit() | Embed() | Score() | Transcribe() | Align() | Listen() | Draw():
                 self._submit(message)
+            case AudioChunk() | Trace() | ClearState():
+                self._follow_up(message)
             case Abort(request_id=request_id):
-                self._postponed.pop(request_id, None)
-                if self._frontend is not None:
-                    self._frontend.forget(request_id)
-                self._inbox.put(Cancel(request_id, None))
+                self._end(request_id)
             case Load():
                 self._inbox.put(Become(message))
             case LoadAdapter():
@@ -256,22 +262,41 @@ class Link:
             case _:
                 assert_never(message)
 
-    def _submit(self, submit: Submit) -> None:
+    def _submit(self, task: AnyTask) -> None:
         if self._frontend is None:
-            self._fail(submit.request_id, FailureCode.OVERLOADED, "the model is still loading")
+            self._fail(task.request_id, FailureCode.OVERLOADED, "the model is still loading")
+            return
+        if not isinstance(task, self._frontend.task_types):
+            self._fail(task.request_id, FailureCode.INVALID, "the model is not of a kind that can do this")
             return
         try:
-            request = self._frontend.prepare(submit)
+            request = self._frontend.prepare(task)
         except RequestRefused as refusal:
-            self._put(_failed(submit.request_id, refusal))
+            self._put(_failed(task.request_id, refusal))
         except Postponed as postponed:
-            self._postpone(submit, postponed)
+            self._postpone(task, postponed)
         except Exception:
             # One request's text must never end the worker; the trace is for the operator.
-            logger.exception("preparing request %s failed", submit.request_id)
-            self._fail(submit.request_id, FailureCode.INTERNAL, "the request could not be prepared")
+            logger.exception("preparing request %s failed", task.request_id)
+            self._fail(task.request_id, FailureCode.INTERNAL, "the request could not be prepared")
         else:
             self._inbox.put(Add(request))
+
+    def _follow_up(self, message: AnyFollowUp) -> None:
+        if self._frontend is None:
+            return
+        try:
+            item = self._frontend.follow_up(message)
+        except RequestRefused as refusal:
+            self._end(message.request_id)
+            self._put(_failed(message.request_id, refusal))
+        except Exception:
+            logger.exception("going on with request %s failed", message.request_id)
+            self._end(message.request_id)
+            self._fail(message.request_id, FailureCode.INTERNAL, "the request could not be gone on with")
+        else:
+            if item is not None:
+                self._inbox.put(Feed(message.request_id, item))
 
     def _load_adapter(self, load: LoadAdapter) -> None:
         def answer(done: Future[None]) -> None:
@@ -288,18 +313,25 @@ class Link:
         else:
             self._frontend.load_adapter(load).add_done_callback(answer)
 
-    def _postpone(self, submit: Submit, postponed: Postponed) -> None:
+    def _end(self, request_id: str) -> None:
+        """Whatever state it is in."""
+        self._postponed.pop(request_id, None)
+        if self._frontend is not None:
+            self._frontend.forget(request_id)
+        self._inbox.put(Cancel(request_id, None))
+
+    def _postpone(self, task: AnyTask, postponed: Postponed) -> None:
         def note_ready(_: object) -> None:
-            self._ready.append(submit.request_id)
+            self._ready.append(task.request_id)
             self._wake()
 
-        self._postponed[submit.request_id] = submit
+        self._postponed[task.request_id] = task
         postponed.ready.add_done_callback(note_ready)
 
     def _resume(self, request_id: str) -> None:
-        submit = self._postponed.pop(request_id, None)
-        if submit is not None:
-            self._submit(submit)
+        task = self._postponed.pop(request_id, None)
+        if task is not None:
+            self._submit(task)
 
     def _fail(self, request_id: str, code: FailureCode, message: str) -> None:
         self._put(Failed(request_id=request_id, code=code, message=message))
@@ -337,6 +369,8 @@ class Link:
             return
         rendered = self._frontend.render(outputs)
         self._put_deltas(rendered.deltas)
+        for piece in rendered.pieces:
+            self._put_piece(piece)
         for failure in rendered.failures:
             self._put(failure)
         for request_id, choice in rendered.finished:
@@ -361,10 +395,15 @@ class Link:
                     middle = len(part) // 2
                     unsent += [part[middle:], part[:middle]]
 
+    def _put_piece(self, piece: AnyPiece) -> None:
+        try:
+            self._put(piece)
+        except ProtocolError as error:
+            logger.error("an answer cannot be sent: %s", error)
+            self._give_up(piece.request_id, "the answer is too large to be sent")
+
     def _give_up(self, request_id: str, message: str) -> None:
-        if self._frontend is not None:
-            self._frontend.forget(request_id)
-        self._inbox.put(Cancel(request_id, None))
+        self._end(request_id)
         self._fail(request_id, FailureCode.INTERNAL, message)
 
 

@@ -34,11 +34,19 @@ WITHOUT_OWN_TEST = {
     "appliance/errors.py",
     "appliance/operations/findings.py",
     "appliance/orchestrator/fleet.py",
+    "appliance/section.py",
+    "appliance/services/calls.py",
     "models/info.py",
     "models/refusal.py",
     "runtime/__main__.py",
     "runtime/engine.py",
+    "runtime/message.py",
+    "runtime/settings.py",
     "runtime/submission.py",
+    "runtime/tasks/embedding.py",
+    "runtime/tasks/images.py",
+    "runtime/tasks/speech.py",
+    "runtime/whisper/windows.py",
 }
 
 # The outermost loops: below them an exception of any kind becomes an answer, a log line or the end of a process.
@@ -49,11 +57,16 @@ MAY_CATCH_EVERYTHING = {
     "appliance/orchestrator/adapters.py",
     "appliance/orchestrator/roster.py",
     "appliance/orchestrator/supervisor.py",
+    "appliance/orchestrator/worker_client.py",
     "appliance/services/autoscaler.py",
     "appliance/services/imports.py",
     "appliance/services/ticks.py",
     "models/conversation.py",
     "models/image_decoding.py",
+    "models/image_editing.py",
+    "runtime/diffusion/engine.py",
+    "runtime/embedding/frontend.py",
+    "runtime/embedding/texts.py",
     "runtime/llm/adapters/shelf.py",
     "runtime/llm/engine.py",
     "runtime/llm/frontend.py",
@@ -61,6 +74,7 @@ MAY_CATCH_EVERYTHING = {
     "runtime/llm/vision/features.py",
     "runtime/llm/speculation/speculator.py",
     "runtime/llm/vocabulary.py",
+    "runtime/whisper/decoding.py",
     "runtime/worker.py",
 }
 
@@ -68,15 +82,20 @@ MAY_START_PROCESSES = {
     "appliance/cli/lease.py": "the program that a lease is for is run by its user, outside the daemon",
     "appliance/orchestrator/process.py": "the only place where workers begin",
     "appliance/services/dataset_checking.py": "strangers' files are read by processes that can be killed",
+    "appliance/services/image_editing.py": "strangers' pictures are decoded by processes that can be killed",
     "models/framed_child.py": "strangers' data and programs are handled by processes that can be killed",
     "models/rendering.py": "templates are strangers' programs and must be killable",
 }
 MAY_START_THREADS = {
     "appliance/operations/encryption.py": "age works at one end of a pipe while the archive is written at the other",
     "appliance/operations/machine_checks.py": "a sick driver hangs for ever, and the doctor must not",
+    "runtime/embedding/long_step.py": "a long text may take longer than the daemon waits for a sign of life",
+    "runtime/embedding/frontend.py": "thousands of texts take seconds to tokenise, and everybody else goes on",
     "runtime/llm/adapters/shelf.py": "an addon is read from disk while everybody else goes on",
     "runtime/llm/grammar/compiler.py": "a strange grammar may take seconds to compile, and everybody else goes on",
     "runtime/llm/masks.py": "masks are filled while the device computes",
+    "runtime/whisper/engine.py": "a batch may take longer than the daemon waits for a sign of life",
+    "runtime/whisper/uploads.py": "files are decoded and searched for speech while others are listened to",
     "runtime/worker.py": "the socket thread",
 }
 

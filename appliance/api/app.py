@@ -43,8 +43,25 @@ from appliance.api.control import (
 )
 from appliance.api.control import secrets as sealed_secrets
 from appliance.api.control.page_tokens import PAGE_TOKENS, PageTokens
-from appliance.api.data import chat, completions, messages
+from appliance.api.data import (
+    alignments,
+    chat,
+    completions,
+    edge_detection,
+    embeddings,
+    guided_images,
+    image_generation,
+    image_workflows,
+    messages,
+    openai_images,
+    realtime,
+    rerank,
+    transcriptions,
+    translations,
+    unserved_images,
+)
 from appliance.api.data import models as served_models
+from appliance.api.data.image_files import EDITOR
 from appliance.api.denials import note_denial
 from appliance.api.errors import answer_errors
 from appliance.api.openapi import DOCUMENT, Document
@@ -64,11 +81,24 @@ from appliance.api.routing import (
 )
 from appliance.config import ServerSettings
 from appliance.errors import Code, HearthError
+from appliance.services.image_editing import ImageEditor
 
 ROUTES: list[Route] = [
     *chat.ROUTES,
     *completions.ROUTES,
     *messages.ROUTES,
+    *embeddings.ROUTES,
+    *rerank.ROUTES,
+    *transcriptions.ROUTES,
+    *realtime.ROUTES,
+    *translations.ROUTES,
+    *alignments.ROUTES,
+    *image_generation.ROUTES,
+    *guided_images.ROUTES,
+    *edge_detection.ROUTES,
+    *image_workflows.ROUTES,
+    *openai_images.ROUTES,
+    *unserved_images.ROUTES,
     *served_models.ROUTES,
     *models.ROUTES,
     *transfers.ROUTES,
@@ -117,6 +147,7 @@ def build_app(services: Services, routes: Iterable[Route] = ROUTES) -> web.Appli
     app[FAILURES] = FailureLimiter(services.config.identity.failed_auth_per_minute)
     app[ALLOWED_HOSTS] = services.live.derived(lambda config: _allowed_hosts(config.server))
     app[DOCUMENT] = Document(list(routes), services.config.server.public_url or "/")
+    app[EDITOR] = ImageEditor(services.config.images)
     app[PAGE_TOKENS] = PageTokens(services.page_token_key)
     app.on_response_prepare.append(_sign_response)
     for route in routes:

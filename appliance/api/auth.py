@@ -94,9 +94,14 @@ def _refuse_flood(request: web.Request) -> None:
 
 
 def _presented_key(request: web.Request) -> str:
-    """`Authorization: Bearer KEY` in any case, a bare key, or `X-Api-Key`; several different ones are refused."""
+    """`Authorization: Bearer KEY` in any case, a bare key, or `X-Api-Key`; several different ones are refused.
+
+    A query is kept in histories and logs of others, so that it holds a key only where there is no other way.
+    """
     values = {_strip_scheme(value) for value in request.headers.getall("Authorization", [])}
     values |= {value.strip() for value in request.headers.getall("X-Api-Key", [])}
+    if request[ROUTE].is_websocket:
+        values |= {_strip_scheme(value) for value in request.query.getall("Authorization", [])}
     if len(values) != 1 or len(request.headers.getall("Authorization", [])) > 1:
         raise _unauthenticated("send one API key, as `Authorization: Bearer KEY`")
     (key,) = values

@@ -7,7 +7,7 @@ status: it raises `HearthError` and leaves the answer to `errors.py`.
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
@@ -101,8 +101,12 @@ def decode_json(body: bytes, kind: type[StructT]) -> StructT:
 def ignored_fields(body: bytes, kind: type[msgspec.Struct]) -> str:
     """Names in a decodable body that `kind` does not have, fit for a header; empty when there are none."""
     known = set(kind.__struct_encode_fields__)
-    unknown = [name for name in _names.decode(body) if name not in known]
-    return ", ".join(quote(name[:_NAME_LENGTH_MAX], safe="") for name in unknown[:_IGNORED_NAMES_MAX])
+    return list_names([name for name in _names.decode(body) if name not in known])
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Of a client's own, fit for a header."""
+    return ", ".join(quote(name[:_NAME_LENGTH_MAX], safe="") for name in names[:_IGNORED_NAMES_MAX])
 
 
 def json_response(value: Any, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -14,7 +14,7 @@ from appliance.errors import Code, HearthError
 from appliance.services.audit_denials import OUTCOMES, Attempt
 
 _ID = re.compile(r"[a-z0-9-]{1,63}")
-_PARAMETER = re.compile(r"\{(\w+)\}")
+_PARAMETER = re.compile(r"\{(\w+)(?::[^}]*)?\}")
 _PREFIX = re.compile(r"/(?:inference/)?v1/")
 UNTOLD = "?"
 

@@ -76,7 +76,9 @@ class Content(NamedTuple):
     description: str
     is_text: bool = False
     parts: tuple[str, ...] = ()
-    """Of a form: those that have to be there."""
+    """Of a form: the files that have to be there."""
+    fields: type[msgspec.Struct] | None = None
+    """Of a form: everything else; what is of bytes is a file that may be there."""
 
 
 class Route(NamedTuple):
@@ -97,6 +99,12 @@ class Route(NamedTuple):
     """What the handler decodes of the query; lists and gets have what is common to them besides."""
     event: type[msgspec.Struct] | None = None
     """What each event holds where the body's `stream` may ask for events."""
+    other_answers: tuple[Content, ...] = ()
+    """In the place of `answer` where the request's Accept header asks for them."""
+    is_array: bool = False
+    """Whether the answer is a JSON array of what `answer` says."""
+    is_websocket: bool = False
+    """Programs in browsers can give it no headers, so that it takes a key in its query, too."""
 
     @property
     def rpc_name(self) -> str:

@@ -64,7 +64,7 @@ def backup(
             lock=lock,
             with_models=with_models,
             master_key_file=master_key_file or settings.master_key_file or directory / MASTER_KEY,
-            builtin_model=_builtin_model(settings),
+            builtin_models=_builtin_models(settings),
             now=time.time(),
             on_progress=advance,
         )
@@ -111,7 +111,7 @@ def restore(
             key=Key(identity, _read_passphrase(passphrase_file)),
             master_key_file=master_key_file,
             account_id=settings.identity.account_id,
-            builtin_model=_builtin_model(settings),
+            builtin_models=_builtin_models(settings),
             accept_audit_loss=accept_audit_loss,
             on_progress=advance,
         )
@@ -166,10 +166,10 @@ def _read_passphrase(file: Path | None) -> str | None:
     return lines[0]
 
 
-def _builtin_model(settings: Config) -> str:
-    from models.builtin import EMBER_CHAT_ID
+def _builtin_models(settings: Config) -> set[str]:
+    from models.builtin import BUILTIN_MODELS
 
-    return f"accounts/{settings.identity.library_account_id}/models/{EMBER_CHAT_ID}"
+    return {f"accounts/{settings.identity.library_account_id}/models/{builtin.id}" for builtin in BUILTIN_MODELS}
 
 
 def _directory(settings: Config) -> Path:

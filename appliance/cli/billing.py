@@ -1,5 +1,6 @@
 """`hearth billing …`: what an account used, on the screen or as a table for spreadsheets."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,19 @@ from appliance.cli.deployment_options import read_time
 from appliance.cli.output import print_json, print_line, print_table
 from appliance.sdk.billing import DEVICES, DailyUsage, DedicatedUsage, Money
 
+COLUMNS = (
+    "DAY",
+    "WHAT",
+    "BY",
+    "REQUESTS",
+    "PROMPT",
+    "CACHED",
+    "COMPLETION",
+    "AUDIO SECONDS",
+    "IMAGES",
+    "DEVICE SECONDS",
+    "COST",
+)
 StartTime = Annotated[
     str, typer.Option(metavar="TIME", help="YYYY-MM-DD[ HH:MM:SS] in UTC. Default: the beginning of this month.")
 ]
@@ -53,17 +67,27 @@ def get_usage(
         return print_json(usage)
     used: list[DailyUsage] = [*usage.serverless_costs, *usage.dedicated_costs]
     used.sort(key=lambda each: (each.start_time, each.usage_type, *each.group.values()))
-    headings = ["DAY", "WHAT", "BY", "REQUESTS", "PROMPT", "CACHED", "COMPLETION", "DEVICE SECONDS", "COST"]
-    rows = [_row(each) for each in used]
-    num_columns = len(headings) if any(each.cost for each in used) else len(headings) - 1
-    return print_table(headings[:num_columns], [row[:num_columns] for row in rows])
+    columns = columns_of(used)
+    return print_table(columns, [[row[name] for name in columns] for row in map(_row, used)])
 
 
-def _row(used: DailyUsage) -> list[str]:
+def columns_of(used: Sequence[DailyUsage]) -> list[str]:
+    """Without those that few use, where nobody did."""
+    shown = {
+        "AUDIO SECONDS": any(each.audio_input_seconds for each in used),
+        "IMAGES": any(each.image_count != "0" for each in used),
+        "COST": any(each.cost for each in used),
+    }
+    return [name for name in COLUMNS if shown.get(name, True)]
+
+
+def _row(used: DailyUsage) -> dict[str, str]:
     by = ", ".join(value.rpartition("/")[2] for value in used.group.values() if value)
     seconds = used.accelerator_seconds if isinstance(used, DedicatedUsage) else "0"
-    counts = (used.request_count, used.prompt_tokens, used.cached_prompt_tokens, used.completion_tokens, seconds)
-    return [used.start_time[:10], _what(used), by, *(f"{int(count):,}" for count in counts), _readable_money(used.cost)]
+    counts = (used.request_count, used.prompt_tokens, used.cached_prompt_tokens, used.completion_tokens)
+    others = (used.audio_input_seconds, used.image_count, seconds)
+    cells = [used.start_time[:10], _what(used), by, *(f"{int(count):,}" for count in (*counts, *others))]
+    return dict(zip(COLUMNS, [*cells, _readable_money(used.cost)], strict=True))
 
 
 def _what(used: DailyUsage) -> str:

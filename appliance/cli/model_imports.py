@@ -9,7 +9,7 @@ from appliance.cli.commands import Command, Session
 from appliance.cli.listing import Filter, OrderBy
 from appliance.cli.model_display import short_name, show_model
 from appliance.cli.model_options import read_model_fields, with_model_options
-from appliance.cli.models import BaseModel, ModelId
+from appliance.cli.models import BaseModel, Embedding, ModelId, kind_field
 from appliance.cli.output import (
     print_json,
     print_line,
@@ -45,6 +45,7 @@ def import_model(
         str | None, typer.Option(metavar="REVISION", help="Branch, tag or commit of the repository. Default: main.")
     ] = None,
     base_model: BaseModel = None,
+    embedding: Embedding = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the model is ready.")] = False,
     **options: object,
 ) -> None:
@@ -60,7 +61,7 @@ def import_model(
         repository=hugging_face_repo,
         revision=revision,
         base_model=base_model,
-        **read_model_fields(options),
+        **(read_model_fields(options) | kind_field(base_model, embedding)),
     )
     if not wait:
         return show_operation(session, operation)

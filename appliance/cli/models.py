@@ -19,22 +19,22 @@ from appliance.cli.output import (
 )
 from appliance.sdk.errors import Conflict, SdkError
 
-WEIGHTS_SUFFIX = ".safetensors"
-FILE_SUFFIXES = {WEIGHTS_SUFFIX, ".json", ".jinja", ".model", ".txt"}
-"""Weights, configuration, chat template, and the two older forms of a tokenizer."""
-
-MODEL_CONFIG, ADDON_CONFIG = "config.json", "adapter_config.json"
-
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Id, or full name: accounts/ACCOUNT/models/ID.")]
 ModelId = Annotated[str, typer.Argument(metavar="ID", help="Letters a-z, digits and hyphens.")]
 Folder = Annotated[
     Path,
     typer.Argument(
-        metavar="PATH", exists=True, file_okay=False, help="Hugging Face folder: config, tokenizer, safetensors."
+        metavar="PATH",
+        exists=True,
+        file_okay=False,
+        help="Folder of a model: Hugging Face, sentence-transformers, diffusers, or Whisper for CTranslate2.",
     ),
 ]
 BaseModel = Annotated[
-    str | None, typer.Option(metavar="MODEL", help="It is a LoRA addon of this model, as peft saves it.")
+    str | None, typer.Option(metavar="MODEL", help="It is a LoRA addon of this model, as peft or diffusers saves it.")
+]
+Embedding = Annotated[
+    bool, typer.Option("--embedding", help="It is to embed or rank, though its folder may be any language model's.")
 ]
 Resumable = Annotated[
     bool,
@@ -52,6 +52,7 @@ def create(
     model_id: ModelId,
     path: Folder,
     base_model: BaseModel = None,
+    embedding: Embedding = False,
     enable_resumable_upload: Resumable = True,
     quiet: Quiet = False,
     **options: object,
@@ -60,15 +61,16 @@ def create(
 
     When an upload broke off, the same command takes it up again, and large files where they ended.
     """
-    files = files_of(path, ADDON_CONFIG if base_model else MODEL_CONFIG)
+    fields = read_model_fields(options) | kind_field(base_model, embedding)
+    files = _files_of(path, is_addon=base_model is not None)
     try:
-        model = session.client.models.create(model_id, base_model=base_model, **read_model_fields(options))
+        model = session.client.models.create(model_id, base_model=base_model, **fields)
     except Conflict:
         model = session.client.models.get(model_id)
         if model.state != "UPLOADING":
             raise
         print_note(f"{model.name} waits for its files; uploading them again")
-    _send(session, model.name, files, enable_resumable_upload, quiet)
+    _send(session, model.name, path, files, enable_resumable_upload, quiet)
 
 
 def upload(
@@ -76,8 +78,8 @@ def upload(
 ) -> None:
     """Send the files of a model that waits for them, and have them checked."""
     waiting = session.client.models.get(model)
-    config = ADDON_CONFIG if waiting.peft_details else MODEL_CONFIG
-    _send(session, waiting.name, files_of(path, config), enable_resumable_upload, quiet)
+    files = _files_of(path, is_addon=waiting.peft_details is not None)
+    _send(session, waiting.name, path, files, enable_resumable_upload, quiet)
 
 
 def get(session: Session, model: ModelName) -> None:
@@ -114,12 +116,15 @@ def download(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Bring the files of a model here. What an earlier attempt left is not fetched again."""
+    from appliance.cli.model_folder import is_inside
+
     urls = session.client.models.download_urls(model)
-    if strange := [name for name in urls if Path(name).name != name or name.startswith(".")]:
+    if strange := [name for name in urls if not is_inside(name)]:
         raise SdkError(f"the server calls a file {strange[0]!r}, which is no name in {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     with download_progress(is_quiet=quiet) as on_received:
         for name, url in urls.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             session.client.models.download(url, folder / name, partial(on_received, name))
     if session.is_json:
         return print_json({"files": [str(folder / name) for name in urls]})
@@ -151,25 +156,23 @@ def validate(
     show_model(session, session.client.models.get(model))
 
 
-def files_of(folder: Path, config: str = MODEL_CONFIG) -> list[Path]:
-    """The files a model consists of. The daemon would refuse some of the others, and use none of them."""
-    found = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
-    files = [file for file in found if file.suffix in FILE_SUFFIXES and file.is_file()]
-    names = {file.name for file in files}
-    if config not in names:
-        other = "; for a LoRA addon say its --base-model" if ADDON_CONFIG in names else ""
-        raise SdkError(f"{folder} has no {config}: it is not a Hugging Face model folder{other}")
-    if not any(file.suffix == WEIGHTS_SUFFIX for file in files):
-        raise SdkError(f"{folder} has no {WEIGHTS_SUFFIX} files; weights in other formats must be converted first")
-    if left_out := [file.name for file in found if file not in files]:
-        print_note(f"Not part of the model, left out: {', '.join(left_out)}")
-    return files
+def kind_field(base_model: str | None, is_for_embedding: bool) -> dict[str, object]:
+    """What has to be said of a model's kind; the daemon finds out all else."""
+    if base_model and is_for_embedding:
+        raise typer.BadParameter("a LoRA addon is for what its base model is for: leave out --embedding")
+    return {"kind": "EMBEDDING_MODEL"} if is_for_embedding else {}
 
 
-def _send(session: Session, name: str, files: list[Path], is_resumable: bool, is_quiet: bool) -> None:
+def _files_of(folder: Path, is_addon: bool) -> list[Path]:
+    from appliance.cli.model_folder import files_of  # knows all kinds of models, which no other command needs to
+
+    return files_of(folder, is_addon=is_addon)
+
+
+def _send(session: Session, name: str, folder: Path, files: list[Path], is_resumable: bool, is_quiet: bool) -> None:
     try:
         with upload_progress(files, is_quiet=is_quiet) as on_sent:
-            warnings = session.client.models.upload(name, files, on_sent, is_resumable=is_resumable)
+            warnings = session.client.models.upload(name, files, on_sent, folder=folder, is_resumable=is_resumable)
     except SdkError:
         model_id = name.rpartition("/")[2]
         print_note(f"{name} stays UPLOADING: correct the files and repeat, or hearth delete model {model_id}")
@@ -187,6 +190,7 @@ COMMANDS = [
         (
             "hearth create model my-model ./checkpoint/",
             "hearth create model my-addon ./checkpoint/ --base-model my-model",
+            "hearth create model my-reranker ./checkpoint/ --embedding",
         ),
     ),
     Command("upload", "model", upload, ("hearth upload model my-model ./checkpoint/",)),

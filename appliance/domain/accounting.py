@@ -64,13 +64,17 @@ class TokenUser(Noun, frozen=True, kw_only=True):
 
 
 class TokenCounts(Noun, frozen=True, kw_only=True):
-    """As clients are told: a prompt once, however many choices it has."""
+    """As clients are told: a prompt once, however many choices it has; and what takes the place of tokens elsewhere."""
 
     num_requests: int = 0
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     """Of the prompt tokens."""
     num_completion_tokens: int = 0
+    audio_ms: int = 0
+    """Of sound that was listened to."""
+    num_images: int = 0
+    """Pictures that were made."""
 
     @property
     def num_tokens(self) -> int:
@@ -82,6 +86,8 @@ class TokenCounts(Noun, frozen=True, kw_only=True):
             num_prompt_tokens=self.num_prompt_tokens + sign * other.num_prompt_tokens,
             num_cached_tokens=self.num_cached_tokens + sign * other.num_cached_tokens,
             num_completion_tokens=self.num_completion_tokens + sign * other.num_completion_tokens,
+            audio_ms=self.audio_ms + sign * other.audio_ms,
+            num_images=self.num_images + sign * other.num_images,
         )
 
     def minus(self, other: "TokenCounts") -> "TokenCounts":

@@ -6,7 +6,7 @@ import msgspec
 
 from appliance.domain.nouns import Noun
 from appliance.names import ResourceName
-from models.info import AddonInfo, ModelInfo
+from models.info import AddonInfo, AnyServedInfo, ModelInfo
 
 
 class ModelKind(StrEnum):
@@ -14,6 +14,14 @@ class ModelKind(StrEnum):
 
     HF_BASE_MODEL = "HF_BASE_MODEL"
     HF_PEFT_ADDON = "HF_PEFT_ADDON"  # LoRA weights that change a base model
+    EMBEDDING_MODEL = "EMBEDDING_MODEL"  # makes vectors or scores of texts
+    FLUMINA_BASE_MODEL = "FLUMINA_BASE_MODEL"  # makes pictures
+    FLUMINA_ADDON = "FLUMINA_ADDON"  # LoRA weights that change one that makes pictures
+    CUSTOM_MODEL = "CUSTOM_MODEL"  # hears: of the Whisper family
+
+    @property
+    def is_addon(self) -> bool:
+        return self in (ModelKind.HF_PEFT_ADDON, ModelKind.FLUMINA_ADDON)
 
 
 class ModelState(StrEnum):
@@ -34,7 +42,7 @@ class Model(Noun, frozen=True, kw_only=True):
     """Of the library: deployed by the appliance itself when somebody asks for it, shared by all accounts."""
     directory: str
     """Server-made folder name under the data directory's `models/`; never derived from client text."""
-    info: ModelInfo | None = None
+    info: AnyServedInfo | None = None
     """What inspection found; set when READY."""
     base_model: str | None = None
     """Of an addon: the full name of the model that it changes."""
@@ -65,7 +73,12 @@ class Model(Noun, frozen=True, kw_only=True):
         return str(ResourceName(self.account_id, "models", self.id))
 
     @property
-    def served_info(self) -> ModelInfo | None:
+    def llm_info(self) -> ModelInfo | None:
+        """None also of a model that is none for language."""
+        return self.info if isinstance(self.info, ModelInfo) else None
+
+    @property
+    def served_info(self) -> AnyServedInfo | None:
         """What inspection found, within what its owner lets it be."""
         if self.info is None or self.context_length is None:
             return self.info

@@ -8,7 +8,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version as distribution_version
@@ -47,13 +47,13 @@ def make_backup(
     lock: Lock | None,
     with_models: bool,
     master_key_file: Path,
-    builtin_model: str,
+    builtin_models: Collection[str],
     now: float,
     on_progress: Callable[[str, int], None] = lambda name, size: None,
 ) -> tuple[Path, Manifest]:
     """Write a backup to `target`, or under a name of its time into that folder; returns where, and what it holds.
 
-    `builtin_model`: full name of the one that every daemon brings along and that needs no backup.
+    `builtin_models`: full names of those that every daemon brings along and that need no backup.
     Raises `conflict` when the file exists, `failed_precondition` when the data directory cannot be backed up.
     """
     path = _choose_name(target, lock, now)
@@ -66,7 +66,7 @@ def make_backup(
         has_master_key = lock is not None and _add_if_there(writer, MASTER_KEY, master_key_file)
         if lock is not None:
             _add_if_there(writer, ADMIN_KEY, data_dir / ADMIN_KEY)
-        owners = [owner for owner in snapshot.owners if with_models or owner.name != builtin_model]
+        owners = [owner for owner in snapshot.owners if with_models or owner.name not in builtin_models]
         manifest = Manifest(
             hearth_version=distribution_version("hearth"),
             schema=snapshot.schema,

@@ -1,6 +1,6 @@
 """Every setting as a person reads it: what it means, what it is now, where that comes from, and a file to begin with.
 
-All of it is read from `config.py`, where each setting is declared with its meaning below it; nothing is written twice.
+All of it is read from where each setting is declared (`config.py`), with its meaning below it: nothing stands twice.
 """
 
 import ast
@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from appliance import config
 from appliance.config import SECTIONS, Config
 
 LINE_WIDTH = 100
@@ -104,7 +103,7 @@ def _meaning_of_table(struct: type[msgspec.Struct]) -> str:
 
 
 def _declaration(struct: type[msgspec.Struct]) -> ast.ClassDef:
-    for node in ast.parse(inspect.getsource(config)).body:
+    for node in ast.parse(inspect.getsource(sys.modules[struct.__module__])).body:
         if isinstance(node, ast.ClassDef) and node.name == struct.__name__:
             return node
     raise LookupError(struct.__name__)

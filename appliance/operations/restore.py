@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -56,20 +56,20 @@ def restore_backup(
     key: Key,
     master_key_file: Path | None,
     account_id: str,
-    builtin_model: str,
+    builtin_models: Collection[str],
     accept_audit_loss: bool = False,
     on_progress: Callable[[str, int], None] = lambda name, size: None,
 ) -> Restored:
     """Raises `failed_precondition` naming the backup when it is not sound, or not all that a start needs.
 
-    `account_id`: whose audit log tells of it. `builtin_model`: the one that every daemon brings along.
+    `account_id`: whose audit log tells of it. `builtin_models`: those that every daemon brings along.
     """
     with _empty_directory(data_dir) as unpacked:
         try:
             manifest = _unpack(backup, unpacked, key, on_progress)
             audit_key = _master_key(unpacked, master_key_file)
             check_copy(unpacked / DATABASE, len(read_migrations()))
-            restored = asyncio.run(_look_through(unpacked, audit_key, manifest, account_id, builtin_model))
+            restored = asyncio.run(_look_through(unpacked, audit_key, manifest, account_id, builtin_models))
         except HearthError as error:
             raise HearthError(error.code, f"the backup {backup} cannot be restored: {error.message}") from error
         if restored.audit_problem and not accept_audit_loss:
@@ -182,14 +182,14 @@ def _master_key(unpacked: Path, given: Path | None) -> bytes:
 
 
 async def _look_through(
-    unpacked: Path, audit_key: bytes, manifest: Manifest, account_id: str, builtin_model: str
+    unpacked: Path, audit_key: bytes, manifest: Manifest, account_id: str, builtin_models: Collection[str]
 ) -> Restored:
     """Upgrade the database, verify the audit log, mark what has no files, and tell the audit log of it all."""
     database = await Database.open(unpacked / DATABASE, audit_key)
     try:
         verdict = await asyncio.to_thread(verify_log, unpacked / DATABASE, audit_key)
         found = await asyncio.to_thread(_find_incomplete, unpacked, manifest)
-        owners = [owner for owner in found if owner.name != builtin_model]
+        owners = [owner for owner in found if owner.name not in builtin_models]
         async with database.transaction() as tx:
             await audit.record_own_act(tx, METHOD, f"accounts/{account_id}", f"as of {manifest.create_time}")
             for owner in owners:

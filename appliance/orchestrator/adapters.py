@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -21,7 +22,8 @@ from appliance.orchestrator.supervisor import Supervisor
 from appliance.orchestrator.worker_client import AdapterRefused, WorkerClient, WorkerLost
 from appliance.store import deployed_models, deployments, models
 from appliance.store.database import Database
-from runtime.protocol import FailureCode, LoadAdapter
+from runtime.message import FailureCode
+from runtime.protocol import LoadAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +166,8 @@ class Adapters:
     async def _read_sites(self) -> list[Site]:
         sites: dict[str, Site] = {}
         async with self._database.reader() as db:
-            for model in await models.list_of_kind(db, ModelKind.HF_PEFT_ADDON):
+            addons = [await models.list_of_kind(db, kind) for kind in ModelKind if kind.is_addon]
+            for model in chain.from_iterable(addons):
                 if model.addon_info is None:
                     continue
                 for deployed in await deployed_models.list_everywhere_of_model(db, model.name):

@@ -6,7 +6,7 @@ Values only. Where a replica goes is decided in `planning.py`, what it needs in 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
@@ -14,16 +14,27 @@ from appliance.config import FleetSettings
 from appliance.domain import Deployment
 from appliance.orchestrator.gpus import CPU, Device
 from appliance.orchestrator.placement import context_length_of, dtype_of, find_lack
-from models.info import ModelInfo
+from models.fixed_sizing import served_weight_bytes
+from models.info import AnyServedInfo, DiffusionInfo, EmbeddingInfo, ModelInfo, WhisperInfo
 from models.sizing import weight_bytes
-from runtime.protocol import DraftModel, LlmSettings, Load, Speculation
+from runtime.protocol import Load
+from runtime.settings import (
+    DiffusionSettings,
+    DraftModel,
+    Dtype,
+    EmbeddingSettings,
+    EngineSettings,
+    LlmSettings,
+    Speculation,
+    WhisperSettings,
+)
 
 
 class Served(NamedTuple):
     """A model that a worker may load."""
 
     directory: Path
-    info: ModelInfo
+    info: AnyServedInfo
 
 
 class ReplicaPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,24 +86,9 @@ def assign(
 ) -> ReplicaPlan:
     """`num_devices`: of the whole box, which share its processor's cores; `fixed_bytes`: of the place, on each of its
     devices, what is not for the KV cache."""
-    info, is_cuda = served.info, place.devices[0].is_cuda
-    dtype = dtype_of(deployment, info, is_cuda)
-    llm = LlmSettings(
-        device="cuda:0" if is_cuda else "cpu",  # a worker sees no devices but its own
-        dtype=dtype,
-        memory_budget_bytes=place.num_bytes * len(place.devices),
-        fixed_bytes=fixed_bytes * len(place.devices),
-        max_context_length=context_length_of(deployment, info),
-        max_num_requests=settings.max_num_requests,
-        max_batch_tokens=settings.max_batch_tokens,
-        block_size=settings.block_size,
-        enable_prefix_cache=settings.enable_prefix_cache,
-        num_threads=max(1, len(os.sched_getaffinity(0)) // num_devices),
-        speculation=_speculation(deployment, draft),
-        max_num_adapters=settings.addons_max if deployment.enable_addons else 0,
-        max_adapter_rank=settings.addon_rank_max,
-    )
-    models = [info] if draft is None else [info, draft.info]
+    info = served.info
+    models: list[AnyServedInfo] = [info] if draft is None else [info, draft.info]
+    dtype = dtype_of(deployment, info, place.devices[0].is_cuda)
     return ReplicaPlan(
         account_id=deployment.account_id,
         deployment_id=deployment.id,
@@ -101,17 +97,80 @@ def assign(
         revision=deployment.revision,
         devices=place.devices,
         reserved_bytes=place.num_bytes,
-        host_bytes=sum(weight_bytes(model, dtype) for model in models) if can_sleep(place.devices) else 0,
+        host_bytes=sum(_weight_bytes(model, dtype) for model in models) if can_sleep(place.devices) else 0,
         footprint_key=footprint_key,
         load=Load(
-            kind="llm",
             model_dir=str(served.directory),
             file_sha256=info.file_sha256,
-            settings=llm,
+            settings=_settings(deployment, info, draft, place, settings, num_devices, fixed_bytes),
             deployment=deployment.name,
             replica=place.replica_index,
         ),
     )
+
+
+def _settings(
+    deployment: Deployment,
+    info: AnyServedInfo,
+    draft: Served | None,
+    place: Place,
+    settings: FleetSettings,
+    num_devices: int,
+    fixed_bytes: int,
+) -> EngineSettings:
+    is_cuda = place.devices[0].is_cuda
+    dtype = dtype_of(deployment, info, is_cuda)
+    every: dict[str, Any] = {
+        "device": "cuda:0" if is_cuda else "cpu",  # a worker sees no devices but its own
+        "memory_budget_bytes": place.num_bytes * len(place.devices),
+        "num_threads": max(1, len(os.sched_getaffinity(0)) // num_devices),
+    }
+    match info:
+        case ModelInfo():
+            return LlmSettings(
+                **every,
+                dtype=dtype,
+                fixed_bytes=fixed_bytes * len(place.devices),
+                max_context_length=context_length_of(deployment, info),
+                max_num_requests=settings.max_num_requests,
+                max_batch_tokens=settings.max_batch_tokens,
+                block_size=settings.block_size,
+                enable_prefix_cache=settings.enable_prefix_cache,
+                speculation=_speculation(deployment, draft),
+                max_num_adapters=settings.addons_max if deployment.enable_addons else 0,
+                max_adapter_rank=settings.addon_rank_max,
+            )
+        case EmbeddingInfo():
+            return EmbeddingSettings(
+                **every,
+                dtype=dtype,
+                max_context_length=context_length_of(deployment, info),
+                max_batch_tokens=settings.embedding_batch_tokens,
+            )
+        case WhisperInfo():
+            return WhisperSettings(
+                **every, compute_type=compute_type_of(info, dtype, is_cuda), max_batch_size=settings.whisper_batch_size
+            )
+        case DiffusionInfo():
+            return DiffusionSettings(
+                **every,
+                dtype=dtype,
+                max_batch_size=settings.diffusion_batch_size,
+                max_pixels=settings.picture_pixels_max,
+                max_num_adapters=settings.addons_max if deployment.enable_addons else 0,
+            )
+    assert_never(info)
+
+
+def compute_type_of(info: WhisperInfo, dtype: Dtype, is_cuda: bool) -> str:
+    """CTranslate2's name for what it computes with: its CPU kernels know float32 and int8 only."""
+    if info.dtype == "int8":
+        return "int8_float16" if is_cuda else "int8"
+    return dtype if is_cuda else "float32"
+
+
+def _weight_bytes(info: AnyServedInfo, dtype: Dtype) -> int:
+    return weight_bytes(info, dtype) if isinstance(info, ModelInfo) else served_weight_bytes(info, dtype)
 
 
 def can_sleep(devices: Sequence[Device]) -> bool:

@@ -8,7 +8,7 @@ from appliance.config import FleetSettings
 from appliance.domain import Deployment, Footprint
 from appliance.orchestrator.gpus import Device
 from appliance.orchestrator.placement import context_length_of, dtype_of
-from models.info import ModelInfo
+from models.info import AnyServedInfo, ModelInfo
 from runtime.protocol import Loaded
 
 NEWEST_WEIGHT = 0.3
@@ -17,7 +17,7 @@ NEWEST_WEIGHT = 0.3
 
 def footprint_key(
     deployment: Deployment,
-    info: ModelInfo,
+    info: AnyServedInfo,
     settings: FleetSettings,
     device: Device,
     *,

@@ -1,57 +1,100 @@
-"""What one request's consumer has not read yet, and how much is still to come.
+"""What one task's consumer has not read yet, and whether more is to come.
 
-Holds no more than the text the request produced: unread pieces are merged when they grow many. Knows no socket.
+Holds no more of a generation than the text it produced: unread pieces are merged when they grow many. Knows no socket.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
 
 from appliance.errors import HearthError
-from runtime.protocol import Delta, ProtocolError
+from runtime.protocol import AnyPiece, Delta, ProtocolError
 
 COALESCE_AT = 64
 """Unread deltas of one request before they are merged; twice its choices if that is more."""
 
+ItemT = TypeVar("ItemT")
 
-class Inbox:
-    def __init__(self, num_choices: int) -> None:
-        self.is_submitted = False
+
+class Inbox(ABC, Generic[ItemT]):
+    def __init__(self) -> None:
+        self.submitted = asyncio.Event()
         """Whether the worker knows of the request."""
-        self._coalesce_at = max(COALESCE_AT, 2 * num_choices)
-        self._unfinished = set(range(num_choices))
-        self._unread: list[Delta] = []
+        self._unread: list[ItemT] = []
         self._failure: HearthError | None = None
         self._arrived = asyncio.Event()
 
     @property
+    @abstractmethod
     def is_complete(self) -> bool:
-        """Whether every choice has finished; there may be unread deltas still."""
-        return not self._unfinished
+        """Whether nothing follows; some may be unread still."""
 
-    def put(self, delta: Delta) -> None:
-        """Raises ProtocolError for a choice that has finished or never was."""
-        if delta.index not in self._unfinished:
-            raise ProtocolError(f"a delta for choice {delta.index} of {delta.request_id!r}, finished or unknown")
-        self._unread.append(delta)
-        if len(self._unread) >= self._coalesce_at:
-            self._unread = coalesce(self._unread)
-        if delta.finish_reason is not None:
-            self._unfinished.remove(delta.index)
-        self._arrived.set()
+    @abstractmethod
+    def put(self, item: ItemT) -> None:
+        """Raises ProtocolError for what cannot come now."""
 
     def fail(self, failure: HearthError) -> None:
         """What is unread stays readable; after it the consumer gets the failure."""
         self._failure = failure
         self._arrived.set()
 
-    async def take(self) -> list[Delta]:
-        """All that is unread, one delta per choice; waits for something to come. Raises the failure at the end."""
+    async def take(self) -> list[ItemT]:
+        """All that is unread; waits for something to come. Raises the failure at the end."""
         await self._arrived.wait()
         if not self._unread and self._failure is not None:
             raise self._failure
-        deltas, self._unread = coalesce(self._unread), []
+        items, self._unread = self._merged(self._unread), []
         if self._failure is None:
             self._arrived.clear()
-        return deltas
+        return items
+
+    def _merged(self, items: list[ItemT]) -> list[ItemT]:
+        return items
+
+
+class DeltaInbox(Inbox[Delta]):
+    """Of a generation; one delta per choice is taken at a time."""
+
+    def __init__(self, num_choices: int) -> None:
+        super().__init__()
+        self._coalesce_at = max(COALESCE_AT, 2 * num_choices)
+        self._unfinished = set(range(num_choices))
+
+    @property
+    def is_complete(self) -> bool:
+        return not self._unfinished
+
+    def put(self, item: Delta) -> None:
+        if item.index not in self._unfinished:
+            raise ProtocolError(f"a delta for choice {item.index} of {item.request_id!r}, finished or unknown")
+        self._unread.append(item)
+        if len(self._unread) >= self._coalesce_at:
+            self._unread = coalesce(self._unread)
+        if item.finish_reason is not None:
+            self._unfinished.remove(item.index)
+        self._arrived.set()
+
+    def _merged(self, items: list[Delta]) -> list[Delta]:
+        return coalesce(items)
+
+
+class PieceInbox(Inbox[AnyPiece]):
+    """Of every other task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._has_last = False
+
+    @property
+    def is_complete(self) -> bool:
+        return self._has_last
+
+    def put(self, item: AnyPiece) -> None:
+        if self._has_last:
+            raise ProtocolError(f"a piece for {item.request_id!r} after its last one")
+        self._unread.append(item)
+        self._has_last = item.is_last
+        self._arrived.set()
 
 
 def coalesce(deltas: list[Delta]) -> list[Delta]:

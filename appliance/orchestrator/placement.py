@@ -5,16 +5,17 @@ No clock, no log, no await. Who makes room for whom is `room.py`; why there is n
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple, assert_never
 
 from appliance.config import FleetSettings
 from appliance.domain import Deployment, Footprint, Precision, ShapePreset
 from appliance.orchestrator.fleet import Demand
 from appliance.orchestrator.gpus import Device
-from models.info import ModelInfo
+from models.fixed_sizing import FixedInfo, fixed_replica_bytes
+from models.fixed_sizing import step_bytes as fixed_step_bytes
+from models.info import AnyServedInfo, DiffusionInfo, EmbeddingInfo, ModelInfo, WhisperInfo
 from models.sizing import fixed_bytes, kv_cache_bytes, step_bytes
-
-Dtype = Literal["bfloat16", "float16", "float32"]
+from runtime.settings import Dtype
 
 _DTYPES: dict[Precision, Dtype] = {
     Precision.BF16: "bfloat16",
@@ -91,7 +92,7 @@ def _total(free_bytes: Mapping[str, int], devices: Iterable[Device]) -> int:
 
 def demands_of(
     deployment: Deployment,
-    info: ModelInfo,
+    info: AnyServedInfo,
     settings: FleetSettings,
     devices: Sequence[Device],
     *,
@@ -104,6 +105,8 @@ def demands_of(
     """
     count, kind = deployment.accelerator_count, deployment.accelerator_type
     fixed = fixed_bytes_of(deployment, info, settings, devices, draft=draft, footprint=footprint)
+    if not isinstance(info, ModelInfo):
+        return [Demand(fixed, kind, count)]
     one_request = kv_cache_bytes(
         _models(info, draft),
         dtype_of(deployment, info, _is_cuda(devices)),
@@ -125,7 +128,7 @@ def demands_of(
 
 def fixed_bytes_of(
     deployment: Deployment,
-    info: ModelInfo,
+    info: AnyServedInfo,
     settings: FleetSettings,
     devices: Sequence[Device],
     *,
@@ -139,6 +142,11 @@ def fixed_bytes_of(
     """
     is_cuda = _is_cuda(devices)
     dtype = dtype_of(deployment, info, is_cuda)
+    if not isinstance(info, ModelInfo):
+        batch_size = batch_size_of(info, settings)
+        if footprint is not None:
+            return footprint.num_bytes + fixed_step_bytes(info, dtype, batch_size)
+        return fixed_replica_bytes(info, dtype, batch_size=batch_size, is_cuda=is_cuda)
     models, tokens, requests = _models(info, draft), settings.max_batch_tokens, settings.max_num_requests
     if footprint is not None and deployment.accelerator_count == 1:
         return footprint.num_bytes - footprint.kv_bytes + step_bytes(models, dtype, tokens, requests)
@@ -154,17 +162,32 @@ def fixed_bytes_of(
     )
 
 
-def dtype_of(deployment: Deployment, info: ModelInfo, is_cuda: bool) -> Dtype:
-    """As the deployment says, else as the checkpoint is stored; on a CPU half precision becomes float32."""
+def batch_size_of(info: FixedInfo, settings: FleetSettings) -> int:
+    """Tokens, windows of sound or pictures of one step."""
+    match info:
+        case EmbeddingInfo():
+            return settings.embedding_batch_tokens
+        case WhisperInfo():
+            return settings.whisper_batch_size
+        case DiffusionInfo():
+            return settings.diffusion_batch_size
+    assert_never(info)
+
+
+def dtype_of(deployment: Deployment, info: AnyServedInfo, is_cuda: bool) -> Dtype:
+    """As the deployment says, else as the checkpoint is stored; on a CPU half precision becomes float32.
+
+    Of weights that are stored in integers: what is computed with.
+    """
     if deployment.precision is not None:
         dtype = _DTYPES[deployment.precision]
     else:
-        dtype = next(dtype for dtype in _DTYPES.values() if dtype == info.dtype)
+        dtype = next((dtype for dtype in _DTYPES.values() if dtype == info.dtype), "float16")
     # CPU kernels for float16 are missing or slow; float32 holds every float16 value, bfloat16 would round them.
     return "float32" if dtype == "float16" and not is_cuda else dtype
 
 
-def context_length_of(deployment: Deployment, info: ModelInfo) -> int:
+def context_length_of(deployment: Deployment, info: AnyServedInfo) -> int:
     if deployment.max_context_length is None:
         return info.max_context_length
     return min(deployment.max_context_length, info.max_context_length)

@@ -23,7 +23,8 @@ from appliance.orchestrator.quiet import Quiet
 from appliance.orchestrator.racing import first_of, is_done_within
 from appliance.orchestrator.worker_client import DISCONNECTED, LoadRefused, WorkerClient, WorkerLost
 from appliance.store.database import Database
-from runtime.protocol import FailureCode, Loaded
+from runtime.message import FailureCode
+from runtime.protocol import Loaded
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from appliance.orchestrator.measurements import Measurements, software_version
 from appliance.orchestrator.placement import demands_of, fixed_bytes_of
 from appliance.store import models
 from appliance.store.database import Database
+from models.info import ModelInfo
 
 
 class Requirement(NamedTuple):
@@ -103,6 +104,7 @@ class Requirements:
 
     def _requirement(self, deployment: Deployment, served: Served, draft: Served | None) -> Requirement:
         draft_info = None if draft is None else draft.info
+        assert draft_info is None or isinstance(draft_info, ModelInfo), "a draft model is one for language"
         suitable = (
             device for device in self._devices if deployment.accelerator_type in (None, device.accelerator_type)
         )

@@ -19,7 +19,7 @@ from appliance.orchestrator.ledger import Ledger
 from appliance.orchestrator.quiet import Quiet
 from appliance.store import deployments, models
 from appliance.store.database import Database
-from models.info import ModelInfo
+from models.info import AnyServedInfo
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ class Weights(msgspec.Struct, frozen=True):
     num_bytes: int
 
     @classmethod
-    def of(cls, model: str, directory: Path, info: ModelInfo) -> "Weights":
-        files = [name for name in info.file_sha256 if name.endswith(".safetensors")]
+    def of(cls, model: str, directory: Path, info: AnyServedInfo) -> "Weights":
+        files = [name for name in info.file_sha256 if name.endswith((".safetensors", ".bin"))]
         return cls(model, tuple(directory / name for name in files), info.weight_bytes)
 
 

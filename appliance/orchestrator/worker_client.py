@@ -5,18 +5,24 @@ the process is then killed and replaced is the replica's business. Never holds m
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, TypeVar, assert_never
 
 from appliance.errors import Code, HearthError
 from appliance.orchestrator.health import Vitals
-from appliance.orchestrator.inbox import Inbox
+from appliance.orchestrator.inbox import DeltaInbox, Inbox, ItemT, PieceInbox
+from runtime.message import Piece
 from runtime.protocol import (
     FRAME_HEADER,
     PROTOCOL_VERSION,
     Abort,
     AdapterFailed,
     AdapterLoaded,
+    AnyFollowUp,
+    AnyPiece,
+    AnyTask,
     Asleep,
     Awake,
     Delta,
@@ -29,6 +35,7 @@ from runtime.protocol import (
     Loaded,
     LoadFailed,
     LoadProgress,
+    OtherTask,
     Outputs,
     Prepared,
     ProtocolError,
@@ -42,6 +49,8 @@ from runtime.protocol import (
     encode_frame,
     frame_length,
 )
+
+logger = logging.getLogger(__name__)
 
 ABORTED_REMEMBERED_MAX = 16384
 """Outputs of an aborted request may still be under way; more aborts than this cannot be before them."""
@@ -99,7 +108,7 @@ class WorkerClient:
         self._reader = reader
         self._writer = writer
         self._submitting = asyncio.Lock()
-        self._inboxes: dict[str, Inbox] = {}
+        self._inboxes: dict[str, DeltaInbox | PieceInbox] = {}
         self._aborted: dict[str, None] = {}
         """Ids in the order of their aborts; ids of finished requests are not kept."""
         self._reading = asyncio.create_task(self._read())
@@ -159,17 +168,37 @@ class WorkerClient:
         A consumer that is slow gets larger pieces. Closing the iterator (`contextlib.aclosing`) aborts the request in
         whatever state it is. Raises what the worker answered, or `unavailable` with reason WORKER_LOST.
         """
-        frame = _encode_submit(submit)
-        inbox = self._open_inbox(submit)
+        async with aclosing(self._exchange(submit, DeltaInbox(submit.num_choices))) as outputs:
+            async for deltas in outputs:
+                yield deltas
+
+    async def carry_out(
+        self, task: OtherTask, follow_ups: AsyncIterator[AnyFollowUp] | None = None
+    ) -> AsyncGenerator[list[AnyPiece], None]:
+        """Likewise for a task of another kind, whose later parts are sent as the worker's socket takes them.
+
+        What their iterator raises is raised here.
+        """
+        inbox = PieceInbox()
+        async with aclosing(self._exchange(task, inbox)) as outputs, AsyncExitStack() as sending:
+            if follow_ups is not None:
+                pump = asyncio.create_task(self._send_follow_ups(follow_ups, inbox), name="follow-ups of a task")
+                sending.push_async_callback(_cancelled, pump)
+            async for pieces in outputs:
+                yield pieces
+
+    async def _exchange(self, task: AnyTask, inbox: Inbox[ItemT]) -> AsyncGenerator[list[ItemT], None]:
+        frame = _encode(task)
+        self._open_inbox(task, inbox)
         try:
             await self._send(frame, inbox)
             is_finished = False
             while not is_finished:
-                deltas = await inbox.take()
+                items = await inbox.take()
                 is_finished = inbox.is_complete
-                yield deltas
+                yield items
         finally:
-            self._close_inbox(submit.request_id, inbox)
+            self._close_inbox(task.request_id, inbox)
 
     def shut_down(self) -> None:
         """Ask the worker to exit now. Requests that it still has end with WORKER_STOPPED: it did not crash."""
@@ -188,28 +217,42 @@ class WorkerClient:
         if not self.lost.done():
             self._writer.write(encode_frame(message))
 
-    async def _send(self, frame: bytes, inbox: Inbox) -> None:
+    async def _send(self, frame: bytes, inbox: Inbox[Any]) -> None:
         """One Submit at a time waits for the socket; an Abort passes them by, for it must never wait."""
         async with self._submitting:
             if self.lost.done():
                 return  # the inbox knows why
             self._writer.write(frame)
-            inbox.is_submitted = True
+            inbox.submitted.set()
             try:
                 await self._writer.drain()
             except ConnectionError:
                 self._lose(DISCONNECTED)
 
-    def _open_inbox(self, submit: Submit) -> Inbox:
-        assert submit.request_id not in self._inboxes, f"request {submit.request_id} is in flight already"
+    async def _send_follow_ups(self, follow_ups: AsyncIterator[AnyFollowUp], inbox: PieceInbox) -> None:
+        try:
+            async for follow_up in follow_ups:
+                await inbox.submitted.wait()
+                self._write(follow_up)
+                await self._writer.drain()
+        except ConnectionError:
+            self._lose(DISCONNECTED)
+        except HearthError as error:
+            inbox.fail(error)
+        except Exception:
+            logger.exception("what follows a task failed")
+            inbox.fail(HearthError(Code.INTERNAL, "the request could not be sent to its worker"))
+
+    def _open_inbox(self, task: AnyTask, inbox: Inbox[Any]) -> None:
+        assert task.request_id not in self._inboxes, f"request {task.request_id} is in flight already"
         if self.lost.done():
             raise self._ended()
-        inbox = self._inboxes[submit.request_id] = Inbox(submit.num_choices)
-        return inbox
+        assert isinstance(inbox, DeltaInbox | PieceInbox)
+        self._inboxes[task.request_id] = inbox
 
-    def _close_inbox(self, request_id: str, inbox: Inbox) -> None:
+    def _close_inbox(self, request_id: str, inbox: Inbox[Any]) -> None:
         """The consumer leaves. Nothing is owed to the worker when it has answered in full."""
-        if self._inboxes.pop(request_id, None) is None or not inbox.is_submitted:
+        if self._inboxes.pop(request_id, None) is None or not inbox.submitted.is_set():
             return
         self._aborted[request_id] = None
         if len(self._aborted) > ABORTED_REMEMBERED_MAX:
@@ -244,6 +287,8 @@ class WorkerClient:
             case Outputs(deltas=deltas):
                 for delta in deltas:
                     self._deliver(delta)
+            case Piece():
+                self._deliver(message)
             case Failed():
                 self._fail(message)
             case Heartbeat():
@@ -271,13 +316,18 @@ class WorkerClient:
             case _:
                 assert_never(message)
 
-    def _deliver(self, delta: Delta) -> None:
-        inbox = self._inbox_of(delta.request_id)
-        if inbox is None:
-            return
-        inbox.put(delta)
-        if inbox.is_complete:
-            del self._inboxes[delta.request_id]
+    def _deliver(self, item: Delta | AnyPiece) -> None:
+        match self._inbox_of(item.request_id), item:
+            case DeltaInbox() as inbox, Delta():
+                inbox.put(item)
+            case PieceInbox() as others, Piece():
+                others.put(item)
+            case None, _:
+                return
+            case _:
+                raise ProtocolError(f"a {type(item).__name__} for {item.request_id!r}, which asked for something else")
+        if self._inboxes[item.request_id].is_complete:
+            del self._inboxes[item.request_id]
 
     def _fail(self, failed: Failed) -> None:
         inbox = self._inbox_of(failed.request_id)
@@ -286,7 +336,7 @@ class WorkerClient:
         inbox.fail(HearthError(Code(failed.code.value), failed.message, failed.param, failed.retry_after_s))
         del self._inboxes[failed.request_id]
 
-    def _inbox_of(self, request_id: str) -> Inbox | None:
+    def _inbox_of(self, request_id: str) -> DeltaInbox | PieceInbox | None:
         """None when its consumer has left. An id that was never submitted, or is finished, breaks the protocol."""
         inbox = self._inboxes.get(request_id)
         if inbox is None and request_id not in self._aborted:
@@ -312,9 +362,14 @@ class WorkerClient:
         return HearthError(Code.UNAVAILABLE, "the worker that served this request ended", reason=WORKER_LOST)
 
 
-def _encode_submit(submit: Submit) -> bytes:
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _encode(task: AnyTask) -> bytes:
     try:
-        return encode_frame(submit)
+        return encode_frame(task)
     except ProtocolError as error:
         raise HearthError(Code.TOO_LARGE, "the request is too large for a worker") from error
 

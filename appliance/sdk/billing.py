@@ -3,7 +3,7 @@
 from appliance.sdk.resources import Resource, Transport, account_path
 
 DEVICES = "DEPLOYMENT_USAGE"
-"""Usage type of the time of devices; the others are of tokens."""
+"""Usage type of the time of devices; the others are of what requests used."""
 
 
 class Money(Resource, frozen=True, kw_only=True):
@@ -26,19 +26,21 @@ class DailyUsage(Resource, frozen=True, kw_only=True):
     prompt_tokens: str = "0"
     cached_prompt_tokens: str = "0"
     completion_tokens: str = "0"
+    audio_input_seconds: float = 0.0
+    image_count: str = "0"
     cost: Money | None = None
     group: dict[str, str] = {}
 
 
 class ServerlessUsage(DailyUsage, frozen=True, kw_only=True):
-    """Tokens on deployments that other accounts use as well."""
+    """Tokens, sound and pictures on deployments that other accounts use as well."""
 
     model_name: str = ""
     api_key_id: str = ""
 
 
 class DedicatedUsage(DailyUsage, frozen=True, kw_only=True):
-    """Of the account's own deployments: the time of their devices, and the tokens that they brought."""
+    """Of the account's own deployments: the time of their devices, and what they did in it."""
 
     deployment_id: str = ""
     base_model: str = ""

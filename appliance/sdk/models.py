@@ -121,10 +121,10 @@ class Models:
         self._transport = transport
 
     def create(self, model_id: str, *, base_model: str | None = None, **fields: object) -> Model:
-        """A model in state UPLOADING, waiting for the files of a Hugging Face folder.
+        """A model in state UPLOADING, waiting for the files of its folder.
 
-        With a `base_model` it is a LoRA addon of that, and the folder is as peft saves it. `fields` are those of the
-        API, `display_name="Mine"`; None is not said.
+        With a `base_model` it is a LoRA addon of that, and the folder is as peft or diffusers saves it. `fields` are
+        those of the API, `display_name="Mine"`; None is not said.
         """
         body = {"modelId": model_id, "model": properties_of_new(base_model, fields)}
         return self._transport.call("POST", collection_path(self._transport, COLLECTION), Model, body=body)
@@ -150,24 +150,27 @@ class Models:
         files: Sequence[Path],
         on_sent: Callable[[Path, int], None],
         *,
+        folder: Path | None = None,
         is_resumable: bool = True,
     ) -> Sequence[str]:
         """Send files, have them checked, and return the warnings; afterwards the model is READY.
 
+        Files in folders inside `folder` keep those in their names; without it all of them lie side by side.
         `on_sent` is told of each piece of each file as it leaves. Of large files, what arrived before an earlier
         attempt or the connection broke is not sent again.
         """
+        named = {file.name if folder is None else file.relative_to(folder).as_posix(): file for file in files}
         large = {file for file in files if is_resumable and file.stat().st_size >= RESUMABLE_BYTES}
-        body: dict[str, object] = {"filenameToSize": {file.name: str(file.stat().st_size) for file in files}}
+        body: dict[str, object] = {"filenameToSize": {name: str(file.stat().st_size) for name, file in named.items()}}
         if large:
             body["enableResumableUpload"] = True
         path = f"{self._path(model)}:getUploadEndpoint"
         urls = self._transport.call("POST", path, UploadEndpoint, body=body).filename_to_signed_urls
-        for file in files:
+        for name, file in named.items():
             if file in large:
-                send_resumable(self._transport, urls[file.name], file, partial(on_sent, file))
+                send_resumable(self._transport, urls[name], file, partial(on_sent, file))
             else:
-                self._transport.put_file(urls[file.name], file, partial(on_sent, file))
+                self._transport.put_file(urls[name], file, partial(on_sent, file))
         return self.validate(model)
 
     def validate(self, model: str, *, config_only: bool = False) -> Sequence[str]:
@@ -220,7 +223,7 @@ class Models:
 
 
 def properties_of_new(base_model: str | None, fields: Mapping[str, object]) -> dict[str, object]:
-    """A base model, or an addon of one."""
+    """A base model, or an addon of one. Which kind exactly, the daemon finds out, unless `kind` says it."""
     if base_model is None:
         return {"kind": "HF_BASE_MODEL", "baseModelDetails": {"checkpointFormat": "HUGGINGFACE"}} | given(fields)
     return {"kind": "HF_PEFT_ADDON", "peftDetails": {"baseModel": base_model}} | given(fields)

@@ -14,22 +14,20 @@ A store that fails refuses; it never lets through.
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple
 
-from appliance.domain import Principal, QuotaMetric, TokenCounts, TokenUser
+from appliance.domain import Principal, QuotaMetric, TokenUser
 from appliance.errors import Code, HearthError
-from appliance.services.generation import Generation
+from appliance.services.demands import Demand
 from appliance.services.metering import Held, Plain
 from appliance.services.prices import Prices
-from appliance.services.prompt_size import PromptSize, size_of
 from appliance.services.quota_errors import budget_error, quota_error
 from appliance.services.quotas import Limit, Quotas
 from appliance.services.rate_limits import Taken
 from appliance.services.spending import Amounts, Spending, Subject, subjects_of
-from appliance.services.tally import Tally
+from appliance.services.tally import ItemT, Tally
 from appliance.services.targets import Target
 from appliance.services.usage_journal import UsageJournal
-from runtime.protocol import Delta, Submit
 
 OF_TOKENS = (QuotaMetric.MONTHLY_TOKENS, QuotaMetric.MONTHLY_SPEND)
 """Budgets that requests use up."""
@@ -45,46 +43,26 @@ class Headroom(NamedTuple):
     remaining: int
 
 
-class Demand(NamedTuple):
-    """What a request may use."""
-
-    prompt: PromptSize
-    num_generated: int
-
-    def of_rate(self, limit: Limit) -> int:
-        """Never more than the whole limit, and never nothing."""
-        match limit.metric:
-            case QuotaMetric.PROMPT_TOKENS:
-                wanted = self.prompt.likely
-            case QuotaMetric.GENERATED_TOKENS:
-                wanted = self.num_generated
-            case _:
-                wanted = 1
-        return max(1, min(wanted, limit.limit))
-
-    @property
-    def most(self) -> TokenCounts:
-        return TokenCounts(num_prompt_tokens=self.prompt.at_most, num_completion_tokens=self.num_generated)
-
-
 class TakenRate(NamedTuple):
     limit: Limit
     taken: Taken
     amount: int
 
 
-class Meter:
-    """One request's tokens, as they come."""
+class Meter(Generic[ItemT]):
+    """What one request uses, as it comes."""
 
-    def __init__(self, tally: Tally, account: Plain | Held, rates: list[TakenRate], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, tally: Tally[ItemT], account: Plain | Held, rates: list[TakenRate], clock: Callable[[], float]
+    ) -> None:
         self._tally = tally
         self._account = account
         self._rates = rates
         self._clock = clock
 
-    async def add(self, deltas: list[Delta]) -> None:
+    async def add(self, items: list[ItemT]) -> None:
         """Before they go out."""
-        self._tally.add(deltas)
+        self._tally.add(items)
         if self._rates and self._tally.knows_prompts:
             self._set_right(QuotaMetric.PROMPT_TOKENS, self._tally.num_prompt_tokens)
         await self._account.note(self._tally)
@@ -119,7 +97,7 @@ class Admission:
         self._prices = prices
         self._journal = journal
         self._clock = clock
-        self._meters: set[Meter] = set()
+        self._meters: set[Meter[Any]] = set()
 
     def headroom(self, principal: Principal, target: Target) -> list[Headroom]:
         """For the headers of an answer; promises nothing."""
@@ -135,21 +113,19 @@ class Admission:
 
     @asynccontextmanager
     async def admitted(
-        self, principal: Principal, target: Target, generation: Generation, submits: Sequence[Submit]
-    ) -> AsyncIterator[Meter]:
+        self, principal: Principal, target: Target, request_id: str, demand: Demand, tally: Tally[ItemT]
+    ) -> AsyncIterator["Meter[ItemT]"]:
         """Raises `rate_limited`, or `payment_required` for a budget that is used up."""
         limits = self._limits(principal, target)
-        tally = Tally(len(submits), generation.num_choices)
         user = _token_user(principal, target)
         account: Plain | Held = Plain(self._journal, self._spending, user)
         rates: list[TakenRate] = []
         if limits:
-            demand = _demand(generation, submits, target)
             amounts = Amounts(demand.most.num_tokens, 0.0, self._prices.token_cost(user, demand.most))
             self._check(limits, demand, amounts)
             rates = self._take(limits, demand)
             if any(limit.metric in OF_TOKENS for limit in limits):
-                account = Held(self._journal, self._spending, user, generation.request_id, demand.most, amounts)
+                account = Held(self._journal, self._spending, user, request_id, demand.most, amounts)
         meter = Meter(tally, account, rates, self._clock)
         self._meters.add(meter)
         try:
@@ -171,7 +147,7 @@ class Admission:
     def _check(self, limits: Sequence[Limit], demand: Demand, amounts: Amounts) -> None:
         for limit in limits:
             if limit.window is None:
-                self._check_budget(limit, amounts)
+                self._check_budget(limit, amounts, "fewer max_tokens" if demand.num_generated else "less")
         now = self._clock()
         waits = [_wait_s(limit, demand, now) for limit in limits]
         wait_s = max(waits, default=0.0)
@@ -181,14 +157,14 @@ class Admission:
             wish = f"try again in {wait_s:.1f} s"
             raise quota_error(Code.RATE_LIMITED, *limit[:3], used, wish, retry_after_s=wait_s)
 
-    def _check_budget(self, limit: Limit, amounts: Amounts) -> None:
+    def _check_budget(self, limit: Limit, amounts: Amounts, advice: str) -> None:
         subject, metric = limit.subject, limit.metric
         if metric is QuotaMetric.MONTHLY_SPEND and self._prices.is_empty:
             message = f"the quota {metric} of {subject} cannot be counted: the box has no price table any more"
             raise HearthError(Code.UNAVAILABLE, message)
         used, wanted = self._spending.used(subject).of(metric), amounts.of(metric)
         if used >= limit.limit or used + wanted > limit.limit:
-            wish = "" if used >= limit.limit else f"this request may use {_readable(wanted)}: ask for fewer max_tokens"
+            wish = "" if used >= limit.limit else f"this request may use {_readable(wanted)}: ask for {advice}"
             raise budget_error(subject, metric, limit.limit, used, wish)
         if used + self._spending.held(subject).of(metric) + wanted > limit.limit:
             wish = "requests under way may use the rest"
@@ -198,7 +174,7 @@ class Admission:
 
     def _take(self, limits: Sequence[Limit], demand: Demand) -> list[TakenRate]:
         now = self._clock()
-        amounts = [(limit, limit.window, demand.of_rate(limit)) for limit in limits]
+        amounts = [(limit, limit.window, demand.of_rate(limit.metric, limit.limit)) for limit in limits]
         return [TakenRate(limit, window.take(amount, now), amount) for limit, window, amount in amounts if window]
 
     def _limits(self, principal: Principal, target: Target) -> list[Limit]:
@@ -215,7 +191,11 @@ class Admission:
 
 
 def _wait_s(limit: Limit, demand: Demand, now: float) -> float:
-    return 0.0 if limit.window is None else limit.window.wait_s(demand.of_rate(limit), limit.limit, now)
+    return (
+        0.0
+        if limit.window is None
+        else limit.window.wait_s(demand.of_rate(limit.metric, limit.limit), limit.limit, now)
+    )
 
 
 def _is_met(limit: Limit, principal: Principal, target: Target) -> bool:
@@ -241,14 +221,6 @@ def _token_user(principal: Principal, target: Target) -> TokenUser:
         deployment=target.deployment.name,
         model=target.model.name,
     )
-
-
-def _demand(generation: Generation, submits: Sequence[Submit], target: Target) -> Demand:
-    info = target.model.info
-    context = target.deployment.max_context_length or (None if info is None else info.max_context_length)
-    prompt = size_of(generation.prompts).within(context, len(submits))
-    longest = [tokens for tokens in (submits[0].max_tokens, context) if tokens is not None]
-    return Demand(prompt, min(longest, default=0) * generation.num_choices * len(submits))
 
 
 def _readable(amount: float) -> str:

@@ -1,4 +1,4 @@
-"""One prompt, from waiting for a replica to its last delta, whatever becomes of the workers on the way.
+"""One task, from waiting for a replica to the last of its answer, whatever becomes of the workers on the way.
 
 A worker that ends before anything of the answer came is replaced by another, once. A request that was in flight when
 several workers crashed is refused (`poison.py`). Knows no wire format and counts nothing but crashes.
@@ -6,13 +6,16 @@ several workers crashed is refused (`poison.py`). Knows no wire format and count
 
 import asyncio
 import logging
+import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-import msgspec
+from msgspec.structs import replace
 
 from appliance.domain import Deployment
 from appliance.errors import Code, HearthError
@@ -21,11 +24,14 @@ from appliance.orchestrator.router import NotWanted
 from appliance.orchestrator.worker_client import WORKER_LOST, WORKER_STOPPED
 from appliance.services.deadlines import until_deadline
 from appliance.services.poison import Poison, digest_of
-from runtime.protocol import Delta, Submit
+from runtime.protocol import AnyFollowUp, AnyPiece, AnyTask, Delta, OtherTask, Submit
 
 logger = logging.getLogger(__name__)
 
 TRIAL_RETRY_AFTER_S = 5.0
+
+TaskT = TypeVar("TaskT", bound=AnyTask)
+ItemT = TypeVar("ItemT")
 
 
 class Client(Protocol):
@@ -36,6 +42,10 @@ class Client(Protocol):
 
     def generate(self, submit: Submit) -> AsyncGenerator[list[Delta], None]: ...
 
+    def carry_out(
+        self, task: OtherTask, follow_ups: AsyncIterator[AnyFollowUp] | None = None
+    ) -> AsyncGenerator[list[AnyPiece], None]: ...
+
 
 class Router(Protocol):
     def lease(
@@ -45,13 +55,36 @@ class Router(Protocol):
     def forecast(self, deployment: Deployment, wait_s: float) -> str: ...
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt(ABC, Generic[TaskT, ItemT]):
     """What is asked, of whom, and how long it may wait for a replica."""
 
     deployment: Deployment
-    submit: Submit
+    task: TaskT
     affinity_key: str | None
     wait_s: float
+    has_deadline: bool = True
+    """False: it lasts as long as its client likes."""
+    is_repeatable: bool = True
+    """Whether a second worker could be asked the same."""
+
+    @abstractmethod
+    def send(self, client: Client, sent_at: float) -> AsyncGenerator[list[ItemT], None]: ...
+
+
+class Generating(Attempt[Submit, Delta]):
+    def send(self, client: Client, sent_at: float) -> AsyncGenerator[list[Delta], None]:
+        return client.generate(replace(self.task, sent_at=sent_at))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CarryingOut(Attempt[OtherTask, AnyPiece]):
+    follow_ups: Callable[[], AsyncIterator[AnyFollowUp]] | None = None
+    """The task's later parts, from the beginning each time."""
+
+    def send(self, client: Client, sent_at: float) -> AsyncGenerator[list[AnyPiece], None]:
+        follow_ups = None if self.follow_ups is None else self.follow_ups()
+        return client.carry_out(replace(self.task, sent_at=sent_at), follow_ups)
 
 
 class Attempts:
@@ -64,8 +97,8 @@ class Attempts:
         self._trials: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """By deployment name; there is one only while a suspect has it or waits for it."""
 
-    async def run(self, attempt: Attempt) -> AsyncGenerator[list[Delta], None]:
-        """Its deltas to the end. Its time begins when a replica takes it."""
+    async def run(self, attempt: Attempt[TaskT, ItemT]) -> AsyncGenerator[list[ItemT], None]:
+        """Its answer to the end. Its time begins when a replica takes it."""
         num_retries = 0
         while True:
             has_begun = False
@@ -77,21 +110,21 @@ class Attempts:
                 return
             except HearthError as error:
                 is_lost = error.reason in (WORKER_LOST, WORKER_STOPPED)
-                if not is_lost or has_begun or num_retries >= self._settings.retries_max:
+                if not is_lost or has_begun or not attempt.is_repeatable or num_retries >= self._settings.retries_max:
                     raise
             num_retries += 1
-            logger.info("request %s is tried again on another worker", attempt.submit.request_id)
+            logger.info("request %s is tried again on another worker", attempt.task.request_id)
 
-    async def _try(self, attempt: Attempt) -> AsyncGenerator[list[Delta], None]:
-        digest = None if self._poison.is_empty else digest_of(attempt.deployment.name, attempt.submit)
+    async def _try(self, attempt: Attempt[TaskT, ItemT]) -> AsyncGenerator[list[ItemT], None]:
+        digest = None if self._poison.is_empty else digest_of(attempt.deployment.name, attempt.task)
         async with AsyncExitStack() as alone:
             if digest is not None and self._num_crashes(digest):
                 await alone.enter_async_context(self._alone_among_suspects(attempt, digest))
             async with self._lease(attempt) as client:
-                submit = msgspec.structs.replace(attempt.submit, sent_at=time.monotonic())
+                deadline_s = self._live.current.limits.request_deadline_s if attempt.has_deadline else math.inf
                 try:
-                    deadline_s = self._live.current.limits.request_deadline_s
-                    async with aclosing(until_deadline(client.generate(submit), deadline_s)) as outputs:
+                    answer = attempt.send(client, time.monotonic())
+                    async with aclosing(until_deadline(answer, deadline_s)) as outputs:
                         async for deltas in outputs:
                             await alone.aclose()
                             yield deltas
@@ -105,14 +138,14 @@ class Attempts:
     # ---- a place
 
     @asynccontextmanager
-    async def _lease(self, attempt: Attempt) -> AsyncIterator[Client]:
+    async def _lease(self, attempt: Attempt[Any, Any]) -> AsyncIterator[Client]:
         """A place on a replica. One that is evicted or scaled to zero while this request waits is woken again."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + attempt.wait_s
         wait_s = attempt.wait_s
         async with AsyncExitStack() as leased:
             while True:
-                lease = self._router.lease(attempt.deployment, attempt.affinity_key, wait_s, attempt.submit.adapter)
+                lease = self._router.lease(attempt.deployment, attempt.affinity_key, wait_s, attempt.task.adapter)
                 try:
                     client = await leased.enter_async_context(lease)
                     break
@@ -130,17 +163,17 @@ class Attempts:
             raise _refusal(self._poison.num_crashes(digest, now))
         return self._poison.num_crashes(digest, now)
 
-    def _note_crash(self, attempt: Attempt, pid: int) -> None:
+    def _note_crash(self, attempt: Attempt[Any, Any], pid: int) -> None:
         """Raises when it was one too many."""
-        digest = digest_of(attempt.deployment.name, attempt.submit)
+        digest = digest_of(attempt.deployment.name, attempt.task)
         num_crashes = self._poison.note_crash(digest, pid, time.monotonic())
         if num_crashes >= self._settings.poison_crashes:
-            request_id, name = attempt.submit.request_id, attempt.deployment.name
+            request_id, name = attempt.task.request_id, attempt.deployment.name
             logger.error("request %s to %s is refused: %d workers crashed over it", request_id, name, num_crashes)
             raise _refusal(num_crashes)
 
     @asynccontextmanager
-    async def _alone_among_suspects(self, attempt: Attempt, digest: bytes) -> AsyncIterator[None]:
+    async def _alone_among_suspects(self, attempt: Attempt[Any, Any], digest: bytes) -> AsyncIterator[None]:
         """Requests that have seen a crash are tried one after the other, each until its first output.
 
         So that of all that were in flight at the first crash only the guilty one is there at the next.

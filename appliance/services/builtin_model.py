@@ -1,25 +1,20 @@
-"""The model that comes with the daemon: into the library at start, serverless, so that its first request deploys it."""
+"""Models that come with the daemon: into the library at start, serverless, so that the first request deploys each."""
 
 import asyncio
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from appliance.domain import Model, ModelState
 from appliance.names import generate_id
+from appliance.services.model_spec import KIND_OF
 from appliance.store import models
 from appliance.store.database import Database, Transaction
 from appliance.store.durable_files import copy_synced, move_into_place, sync_directory
-from models.info import ModelInfo
+from models.builtin import BuiltinModel
+from models.info import AnyServedInfo
 from models.inspection import inspect_model
-
-
-class BuiltinModel(NamedTuple):
-    id: str
-    directory: Path
-    display_name: str
 
 
 async def install_builtin_model(
@@ -36,30 +31,35 @@ async def install_builtin_model(
         if present is None:
             await _insert(tx, account_id, builtin, directory, info)
         else:
-            changes = {"directory": directory, "info": info, "is_serverless": True}
+            changes = {"directory": directory, "info": info, "is_serverless": True, "kind": KIND_OF[type(info)]}
             await models.update(tx, msgspec.structs.replace(present, updated_at=tx.now, **changes))
     if present is not None:
         await asyncio.to_thread(shutil.rmtree, models_dir / present.directory, ignore_errors=True)
 
 
-def _is_whole(present: Model, info: ModelInfo, models_dir: Path) -> bool:
+def _is_whole(present: Model, info: AnyServedInfo, models_dir: Path) -> bool:
     return present.info == info and present.is_serverless and (models_dir / present.directory).exists()
 
 
-def _copy(source: Path, info: ModelInfo, part: Path, target: Path) -> None:
+def _copy(source: Path, info: AnyServedInfo, part: Path, target: Path) -> None:
     part.mkdir(mode=0o700)
+    folders = {(part / filename).parent for filename in info.file_sha256}
+    for folder in folders:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for filename in info.file_sha256:
         copy_synced(source / filename, part / filename)
-    sync_directory(part)
+    for folder in folders | {part}:
+        sync_directory(folder)
     move_into_place(part, target)
 
 
-async def _insert(tx: Transaction, account_id: str, builtin: BuiltinModel, directory: str, info: ModelInfo) -> None:
+async def _insert(tx: Transaction, account_id: str, builtin: BuiltinModel, directory: str, info: AnyServedInfo) -> None:
     model = Model(
         account_id=account_id,
         id=builtin.id,
         display_name=builtin.display_name,
         description="Comes with hearth",
+        kind=KIND_OF[type(info)],
         state=ModelState.READY,
         is_public=True,
         is_serverless=True,

@@ -30,6 +30,8 @@ FILE = "file"
 
 
 class DatasetUploads:
+    takes_folders = False
+
     def __init__(
         self, database: Database, service: Datasets, checker: DatasetChecker, transfers: Transfers, uploads_dir: Path
     ) -> None:

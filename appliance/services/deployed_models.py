@@ -180,7 +180,7 @@ class DeployedModels:
             if each.model == model.name:
                 message = f"{model.name} is deployed on {deployment.name} already, as {each.name}"
                 raise HearthError(Code.CONFLICT, message, "model")
-        if model.kind is ModelKind.HF_PEFT_ADDON:
+        if model.kind.is_addon:
             num_addons = sum(each.model != deployment.base_model for each in present)
             check_addon(model, deployment, num_addons, self._fleet)
         elif model.name != deployment.base_model:
@@ -205,11 +205,11 @@ class DeployedModels:
             for deployment in await deployments.list_in_account(db, account_id, include_deleted=False)
             if deployment.base_model == base_model
             and deployment.state not in LEAVING
-            and (deployment.enable_addons or model.kind is not ModelKind.HF_PEFT_ADDON)
+            and (deployment.enable_addons or not model.kind.is_addon)
         ]
         if len(suitable) == 1:
             return suitable[0]
-        what = f"{base_model}, with enableAddons" if model.kind is ModelKind.HF_PEFT_ADDON else base_model
+        what = f"{base_model}, with enableAddons" if model.kind.is_addon else base_model
         named = ", ".join(deployment.id for deployment in suitable)
         message = f"say which of {named}" if suitable else f"{account_id} has none of {what}; create one first"
         raise HearthError(Code.INVALID, f"deployment: {message}", "deployment")
@@ -243,7 +243,7 @@ def check_addon(addon: Model, deployment: Deployment, num_addons: int, fleet: Fl
     if addon.base_model != deployment.base_model:
         message = f"deployment: {deployment.name} serves {deployment.base_model}, and {addon.name} changes"
         raise HearthError(Code.INVALID, f"{message} {addon.base_model}", "deployment")
-    if addon.addon_info.rank > fleet.addon_rank_max:
+    if addon.kind is ModelKind.HF_PEFT_ADDON and addon.addon_info.rank > fleet.addon_rank_max:
         message = f"model: {addon.name} has rank {addon.addon_info.rank}; at most {fleet.addon_rank_max} are served"
         raise HearthError(Code.INVALID, message, "model")
     if num_addons >= fleet.addons_max:

@@ -25,6 +25,7 @@ from appliance.errors import Code, HearthError
 from appliance.names import ResourceName
 from appliance.orchestrator.gpus import Device
 from appliance.services.autoscaling_spec import POLICY, Violation, policy_violations
+from models.info import DiffusionInfo
 
 DISPLAY_NAME_LENGTH_MAX = 63
 DESCRIPTION_LENGTH_MAX = 1000
@@ -217,9 +218,26 @@ def check_model(spec: DeploymentSpec, model: Model) -> None:
         raise refusal(Violation("baseModel", message))
     if model.state is not ModelState.READY or model.served_info is None:
         raise HearthError(Code.FAILED_PRECONDITION, f"baseModel: {model.name} is {model.state}", "baseModel")
+    if model.llm_info is None:
+        _check_without_kv_cache(spec, model)
     reach = model.served_info.max_context_length
     if spec.max_context_length is not None and spec.max_context_length > reach:
         raise refusal(Violation("maxContextLength", f"{model.name} reaches {reach} tokens"))
+
+
+def _check_without_kv_cache(spec: DeploymentSpec, model: Model) -> None:
+    """What only language models have; a neutral value is none."""
+    stated = {
+        "draftModel": spec.draft_model,
+        "draftTokenCount": spec.draft_token_count,
+        "ngramSpeculationLength": spec.ngram_speculation_length,
+        "kvCacheFraction": spec.kv_cache_fraction,
+        "acceleratorCount": spec.accelerator_count if spec.accelerator_count > 1 else None,
+        "enableAddons": (spec.enable_addons and not isinstance(model.info, DiffusionInfo)) or None,
+    }
+    for name, value in stated.items():
+        if value is not None:
+            raise refusal(Violation(name, f"{model.name} is no language model: leave it out"))
 
 
 def check_draft_model(spec: DeploymentSpec, model: Model, draft: Model) -> None:
@@ -228,6 +246,8 @@ def check_draft_model(spec: DeploymentSpec, model: Model, draft: Model) -> None:
         raise refusal(Violation("draftModel", f"{draft.name} is an addon; a draft model is a base model"))
     if draft.state is not ModelState.READY or draft.info is None:
         raise HearthError(Code.FAILED_PRECONDITION, f"draftModel: {draft.name} is {draft.state}", "draftModel")
+    if draft.llm_info is None:
+        raise refusal(Violation("draftModel", f"{draft.name} is no language model"))
     assert model.served_info is not None, "checked before"
     context_length = spec.max_context_length or model.served_info.max_context_length
     if draft.info.max_context_length < context_length:

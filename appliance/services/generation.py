@@ -97,6 +97,8 @@ def to_submits(
     principal: Principal, generation: Generation, model: Model, limits: LimitSettings, adapter: str = ""
 ) -> list[Submit]:
     """One for each prompt; raises `invalid` for what this model cannot do."""
+    if model.info is not None and model.llm_info is None:
+        raise HearthError(Code.INVALID, f"model: {model.name} does not generate text", "model")
     num_choices = len(generation.prompts) * generation.num_choices
     if num_choices > limits.choices_max:
         message = f"n: {num_choices} choices of all prompts together, where {limits.choices_max} are allowed"
@@ -131,7 +133,7 @@ def to_submits(
 
 def _sampling(generation: Generation, model: Model) -> SamplingParams:
     """What the request says, else the model's own default, else neutral."""
-    defaults = {} if model.info is None else model.info.default_sampling
+    defaults = {} if model.llm_info is None else model.llm_info.default_sampling
     chosen: dict[str, Any] = {name: defaults[name] for name in SAMPLING_FIELDS if name in defaults}
     chosen |= {name: said for name in SAMPLING_FIELDS if (said := getattr(generation, name)) is not None}
     if "top_k" in chosen:
@@ -141,7 +143,7 @@ def _sampling(generation: Generation, model: Model) -> SamplingParams:
 
 def _check_images(generation: Generation, model: Model) -> None:
     """Images for a model that reads text only are refused before anything is woken for them."""
-    if model.info is None or model.info.vision is not None:
+    if model.llm_info is None or model.llm_info.vision is not None:
         return
     for prompt in generation.prompts:
         match prompt:
@@ -160,7 +162,7 @@ def _has_image(message: ChatMessage) -> bool:
 
 def _check_token_ids(generation: Generation, model: Model) -> None:
     """A token that the model does not have is refused before anything is woken for it."""
-    if model.info is None:
+    if model.llm_info is None:
         return
     prediction = generation.prediction
     used: list[tuple[str, Iterable[int]]] = [
@@ -173,6 +175,6 @@ def _check_token_ids(generation: Generation, model: Model) -> None:
     ]
     for param, token_ids in used:
         highest = max(token_ids, default=0)
-        if highest >= model.info.vocab_size:
+        if highest >= model.llm_info.vocab_size:
             message = f"{param}: token id {highest} is outside of the model's vocabulary"
             raise HearthError(Code.INVALID, message, param)

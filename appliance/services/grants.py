@@ -8,10 +8,12 @@ import base64
 import binascii
 import hmac
 import re
+from collections.abc import Collection
 
 import msgspec
 
 from appliance.errors import Code, HearthError
+from models.folder import DEPTH_MAX
 
 URL_LIFETIME_S = 24 * 3600.0
 
@@ -53,6 +55,29 @@ def check_filename(filename: str, param: str) -> None:
             "and no compressed file",
             param,
         )
+
+
+def is_path(text: str) -> bool:
+    """A file's name, or one inside few folders with names of the same kind, as `unet/config.json`."""
+    steps = text.split("/")
+    return len(steps) <= DEPTH_MAX + 1 and all(is_filename(step) for step in steps)
+
+
+def check_paths(paths: Collection[str], param: str) -> None:
+    """Raises `invalid` for a path that is none, or goes through another one's file."""
+    for path in paths:
+        if not is_path(path):
+            check_filename(path.rpartition("/")[2], param)
+            raise HearthError(
+                Code.INVALID,
+                f"{param}: {path[:200]!r} does not lie in at most {DEPTH_MAX} folders of such names",
+                param,
+            )
+    for path in paths:
+        steps = path.split("/")
+        for end in range(1, len(steps)):
+            if "/".join(steps[:end]) in paths:
+                raise HearthError(Code.INVALID, f"{param}: {path} lies in a file", param)
 
 
 def sign(grant: Grant, key: bytes) -> str:

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.errors import Code, HearthError
+from appliance.services.grants import is_filename
 from appliance.services.import_sources import Tell, wanted
 from appliance.services.uploads import num_bytes_of
+from models.folder import DEPTH_MAX
 
 COPY_BYTES = 64 * 1024 * 1024
 """Copied before it can be cancelled and its progress is told."""
@@ -74,15 +76,32 @@ class LocalFolder:
         except OSError as error:
             raise HearthError(Code.INVALID, f"{LOCAL_PATH}: {os.strerror(error.errno or 0)}", LOCAL_PATH) from error
         self._require_below(self._directory)
-        names = os.listdir(self._directory)
-        if len(names) > ENTRIES_MAX:
-            raise HearthError(Code.INVALID, f"{LOCAL_PATH}: more than {ENTRIES_MAX} entries", LOCAL_PATH)
+        names = self._names_in(self._directory, "", ENTRIES_MAX)
         for name in wanted(dict.fromkeys(names, 0), self.described):
             descriptor = self._open_file(name)
             found = os.fstat(descriptor)
             os.close(descriptor)
             self._sizes[name] = found.st_size, found.st_mtime_ns
         return {name: size for name, (size, _) in self._sizes.items()}
+
+    def _names_in(self, directory: int, prefix: str, num_left: int) -> list[str]:
+        """Of all that is no folder, here and as deep as a model's files lie; links to folders are not followed."""
+        names: list[str] = []
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if len(names) >= num_left:
+                    raise HearthError(Code.INVALID, f"{LOCAL_PATH}: more than {ENTRIES_MAX} entries", LOCAL_PATH)
+                name = prefix + entry.name
+                if not entry.is_dir(follow_symlinks=False):
+                    names.append(name)
+                elif is_filename(entry.name) and name.count("/") < DEPTH_MAX:
+                    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                    descriptor = os.open(entry.name, flags, dir_fd=directory)
+                    try:
+                        names += self._names_in(descriptor, f"{name}/", num_left - len(names))
+                    finally:
+                        os.close(descriptor)
+        return names
 
     def _open_file(self, name: str) -> int:
         """A link may lead to another folder below a root, as caches of the hub have it."""

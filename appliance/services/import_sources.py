@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Protocol
 
 from appliance.errors import Code, HearthError
-from appliance.services.grants import check_filename
+from appliance.services.grants import is_path
+from models.addon_config import ADDON_CONFIG
+from models.diffusion_folder import MODEL_INDEX
+from models.folder_parts import has_model, model_files
+from models.refusal import CONFIG
 
 FILES_MAX = 1000
-WANTED = (".safetensors", ".json", ".jinja", ".model", ".txt")
-"""Endings of what inspection and workers read. Code, pickles and pictures stay where they are."""
 
 Tell = Callable[[int], None]
 """Told how many bytes more are there."""
@@ -43,17 +45,10 @@ class ImportSource(Protocol):
 
 def wanted(sizes: dict[str, int], described: str) -> dict[str, int]:
     """Raises `invalid` when there is no model among them."""
-    found = {name: size for name, size in sizes.items() if name.endswith(WANTED) and _is_plain(name)}
-    if "config.json" not in found and "adapter_config.json" not in found:
-        raise HearthError(Code.INVALID, f"{described} holds no model: there is no config.json")
+    found = {name: sizes[name] for name in model_files(name for name in sizes if is_path(name))}
+    if not has_model(found):
+        message = f"there is no {CONFIG}, {MODEL_INDEX} or {ADDON_CONFIG}"
+        raise HearthError(Code.INVALID, f"{described} holds no model: {message}")
     if len(found) > FILES_MAX:
         raise HearthError(Code.INVALID, f"{described} holds more than {FILES_MAX} files")
     return found
-
-
-def _is_plain(name: str) -> bool:
-    try:
-        check_filename(name, "")
-    except HearthError:
-        return False
-    return True

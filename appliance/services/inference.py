@@ -17,12 +17,15 @@ from appliance.domain import Deployment, Principal
 from appliance.errors import Code, HearthError
 from appliance.live_config import LiveConfig
 from appliance.services.admission import Admission, Headroom
-from appliance.services.attempts import Attempt, Attempts, Router
+from appliance.services.attempts import Attempts, CarryingOut, Generating, Router
+from appliance.services.calls import Call
+from appliance.services.demands import demand_of
 from appliance.services.deployments import Deployments, Target
 from appliance.services.generation import Generation, to_submits
 from appliance.services.loads import Loads
 from appliance.services.metrics import Metrics
-from runtime.protocol import Delta, Submit
+from appliance.services.tally import DeltaTally, PieceTally
+from runtime.protocol import AnyPiece, Delta, OtherTask, Submit
 
 
 class Answer(NamedTuple):
@@ -37,6 +40,15 @@ class Answer(NamedTuple):
     """While it waits for a replica that is likely to be ready in time: how far that is, for people. Else empty."""
     headroom: Sequence[Headroom] = ()
     """What its rate limits leave, where there are any."""
+
+
+class TaskAnswer(NamedTuple):
+    """Likewise of a call that is no generation."""
+
+    target: Target
+    pieces: AsyncGenerator[list[AnyPiece], None]
+    """Until the last; what fails raises before or between."""
+    headroom: Sequence[Headroom] = ()
 
 
 class Inference:
@@ -65,8 +77,46 @@ class Inference:
         target = await self._deployments.resolve(principal, generation.model)
         submits = to_submits(principal, generation, target.model, self._live.current.limits, target.adapter)
         outputs = self._generate(principal, target, generation, submits, arrived)
-        forecast = partial(self._forecast, target.deployment, arrived + self._wait_s(generation))
+        forecast = partial(self._forecast, target.deployment, arrived + self._wait_s(generation.cold_start_wait_s))
         return Answer(target.deployment, submits[0], outputs, forecast, self._admission.headroom(principal, target))
+
+    async def perform(self, principal: Principal, call: Call) -> TaskAnswer:
+        """Like `begin`, for everything that is no generation."""
+        target = await self._deployments.resolve(principal, call.model)
+        headroom = self._admission.headroom(principal, target)
+        return TaskAnswer(target, self._perform(principal, target, call, call.make_task(target)), headroom)
+
+    async def _perform(
+        self, principal: Principal, target: Target, call: Call, task: OtherTask
+    ) -> AsyncGenerator[list[AnyPiece], None]:
+        deployment = target.deployment
+        attempt = CarryingOut(
+            deployment=deployment,
+            task=msgspec.structs.replace(
+                task, request_id=call.request_id, adapter=target.adapter, tenant=principal.account_id
+            ),
+            affinity_key=call.affinity_key,
+            wait_s=self._wait_s(call.cold_start_wait_s),
+            has_deadline=call.has_deadline,
+            is_repeatable=call.is_repeatable,
+            follow_ups=call.follow_ups,
+        )
+        async with AsyncExitStack() as under_way:
+            under_way.enter_context(self._in_flight())
+            meter = await under_way.enter_async_context(
+                self._admission.admitted(principal, target, call.request_id, call.demand, PieceTally())
+            )
+            load = under_way.enter_context(self._loads.request(deployment.name))
+            if deployment.desired_replica_count == 0:
+                await self._deployments.wake(deployment)
+            under_way.enter_context(self._outcome_counted(deployment))
+            pieces = await under_way.enter_async_context(aclosing(self._attempts.run(attempt)))
+            async for some in pieces:
+                load.count_pieces(some)
+                for piece in some:
+                    self._metrics.count_used(deployment.name, piece.used)
+                await meter.add(some)
+                yield some
 
     async def _generate(
         self, principal: Principal, target: Target, generation: Generation, submits: list[Submit], arrived: float
@@ -74,8 +124,9 @@ class Inference:
         deployment = target.deployment
         async with AsyncExitStack() as under_way:
             under_way.enter_context(self._in_flight())
+            demand, tally = demand_of(generation, submits, target), DeltaTally(len(submits), generation.num_choices)
             meter = await under_way.enter_async_context(
-                self._admission.admitted(principal, target, generation, submits)
+                self._admission.admitted(principal, target, generation.request_id, demand, tally)
             )
             load = under_way.enter_context(self._loads.request(deployment.name))
             if deployment.desired_replica_count == 0:
@@ -124,11 +175,11 @@ class Inference:
     ) -> AsyncGenerator[list[Delta], None]:
         """One prompt, its choices renumbered."""
         first_index = prompt_index * generation.num_choices
-        attempt = Attempt(
+        attempt = Generating(
             deployment=deployment,
-            submit=submit,
+            task=submit,
             affinity_key=generation.affinity_key,
-            wait_s=self._wait_s(generation),
+            wait_s=self._wait_s(generation.cold_start_wait_s),
         )
         async with aclosing(self._attempts.run(attempt)) as outputs:
             async for deltas in outputs:
@@ -137,9 +188,9 @@ class Inference:
                         self._metrics.count_tokens(deployment.name, delta.usage)
                 yield [_shift(delta, first_index) for delta in deltas] if first_index else deltas
 
-    def _wait_s(self, generation: Generation) -> float:
-        """How long it may wait for a replica."""
-        return self._cold_start_wait_s if generation.cold_start_wait_s is None else generation.cold_start_wait_s
+    def _wait_s(self, asked_s: float | None) -> float:
+        """How long a request may wait for a replica."""
+        return self._cold_start_wait_s if asked_s is None else asked_s
 
     def _forecast(self, deployment: Deployment, until: float) -> str:
         return self._router.forecast(deployment, until - time.monotonic())

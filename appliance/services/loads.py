@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import msgspec
 
 from appliance.errors import Code, HearthError
-from runtime.protocol import Delta
+from runtime.protocol import AnyPiece, Delta
 
 KEPT_S = 1200
 """How far back a window may reach."""
@@ -155,11 +155,7 @@ class RequestLoad:
         self._has_begun_answering = False
 
     def count(self, deltas: Sequence[Delta]) -> None:
-        now = self._clock()
-        if not self._has_begun_answering:
-            self._has_begun_answering = True
-            self._times.first_token_s = now - self._began_at
-        second, times = self._load.second(now), self._times
+        second, times = self._begin_answering(), self._times
         for delta in deltas:
             second.num_generated_tokens += len(delta.token_ids)
             times.num_generated_tokens += len(delta.token_ids)
@@ -174,6 +170,13 @@ class RequestLoad:
                 times.prefill_s = max(times.prefill_s, spent.prefill_s)
                 times.generation_queue_s = max(times.generation_queue_s, spent.generation_queue_s)
 
+    def count_pieces(self, pieces: Sequence[AnyPiece]) -> None:
+        """Of an answer that is no generation: the first of them stands for the first token."""
+        second = self._begin_answering()
+        for piece in pieces:
+            second.num_prompt_tokens += piece.used.num_prompt_tokens
+            self._times.num_prompt_tokens += piece.used.num_prompt_tokens
+
     def finish(self) -> None:
         """It was answered in full."""
         now = self._clock()
@@ -185,6 +188,14 @@ class RequestLoad:
 
     def fail(self, code: Code) -> None:
         self._load.second(self._clock()).failures[code] += 1
+
+    def _begin_answering(self) -> Second:
+        """Something came, in this second."""
+        now = self._clock()
+        if not self._has_begun_answering:
+            self._has_begun_answering = True
+            self._times.first_token_s = now - self._began_at
+        return self._load.second(now)
 
 
 class Loads:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from runtime.message import Used
 from runtime.protocol import Usage
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -29,13 +30,17 @@ class Metrics:
         )
         self._generations = Counter(
             "hearth_generations",
-            "Generations by deployment and outcome: completed, a code of an error, or aborted",
+            "Generations and other tasks by deployment and outcome: completed, a code of an error, or aborted",
             ["deployment", "outcome"],
             registry=self.registry,
         )
         self._tokens = Counter(
             "hearth_tokens", "Tokens: prompt, cached, completion", ["deployment", "kind"], registry=self.registry
         )
+        self._audio_seconds = Counter(
+            "hearth_audio_seconds", "Seconds of sound that was listened to", ["deployment"], registry=self.registry
+        )
+        self._images = Counter("hearth_images", "Pictures that were made", ["deployment"], registry=self.registry)
         self._first_token_seconds = Histogram(
             "hearth_first_token_seconds",
             "Time from the request's arrival to its first token (TTFT)",
@@ -61,6 +66,15 @@ class Metrics:
         self._tokens.labels(deployment, "prompt").inc(usage.num_prompt_tokens)
         self._tokens.labels(deployment, "cached").inc(usage.num_cached_tokens)
         self._tokens.labels(deployment, "completion").inc(usage.num_completion_tokens)
+
+    def count_used(self, deployment: str, used: Used) -> None:
+        """By a piece of an answer that is no generation."""
+        if used.num_prompt_tokens:
+            self._tokens.labels(deployment, "prompt").inc(used.num_prompt_tokens)
+        if used.audio_ms:
+            self._audio_seconds.labels(deployment).inc(used.audio_ms / 1000)
+        if used.num_images:
+            self._images.labels(deployment).inc(used.num_images)
 
     def observe_looks(self, count: Callable[[], float], last_s: Callable[[], float]) -> None:
         """How often the supervisor has looked at the fleet, and how long its last look took; asked when rendered."""

@@ -31,8 +31,13 @@ def parse_model_field(text: str, own_account_id: str, library_account_id: str) -
 
 
 def parse_model(text: str, own_account_id: str, library_account_id: str) -> list[ResourceName]:
-    """A full name, ACCOUNT/ID, or a bare id, which means one's own model before the library's."""
+    """A full name, ACCOUNT/ID, or a bare id, which means one's own model before the library's.
+
+    OWNER/NAME of a hub, where it can be no ACCOUNT/ID, means the id that is made of it: `v1.5` is spelled `v1p5`.
+    """
     match text.split("/"):
+        case [_, hub_name] if (model_id := _id_of_hub(hub_name)) != hub_name:
+            return [ResourceName(account_id, "models", model_id) for account_id in (own_account_id, library_account_id)]
         case ["accounts", account_id, "models", model_id] | [account_id, model_id]:
             return [ResourceName(account_id, "models", model_id)]
         case [model_id]:
@@ -48,3 +53,7 @@ def parse_deployment(text: str, own_account_id: str | None = None) -> ResourceNa
         case [deployment_id] if own_account_id is not None and deployment_id:
             return ResourceName(own_account_id, "deployments", deployment_id)
     return None
+
+
+def _id_of_hub(name: str) -> str:
+    return name.lower().replace(".", "p").replace("_", "-")

@@ -13,15 +13,15 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from appliance.config import IdentitySettings
-from appliance.domain import Model, ModelState, Principal
+from appliance.domain import Model, ModelKind, ModelState, Principal
 from appliance.errors import Code, HearthError
 from appliance.names import ResourceName, generate_id
 from appliance.services import audit
 from appliance.services.access import can_look_inside, not_found, require_change
 from appliance.services.deployment_models import find_named_model, present_model
-from appliance.services.grants import Grant
+from appliance.services.grants import Grant, check_paths
 from appliance.services.model_folders import link_files, list_sizes, make_folder, read_config, take_in, write_config
-from appliance.services.model_spec import BASE_MODEL, DRAFT_MODEL, check_against_files, check_draft, invalid
+from appliance.services.model_spec import BASE_MODEL, DRAFT_MODEL, check_against_files, check_draft, invalid, kind_found
 from appliance.services.quotas import QuotaMetric, require_room
 from appliance.services.targets import find_model
 from appliance.services.transfers import Transfers
@@ -31,8 +31,11 @@ from appliance.store.database import Database
 from appliance.store.durable_files import remove_tree
 from models.addons import inspect_addon
 from models.fireworks_json import FIREWORKS_JSON, ConversationConfig
-from models.info import AddonInfo, ModelInfo
-from models.inspection import ModelRefused, check_config, inspect_model
+from models.image_addons import inspect_image_addon
+from models.info import AddonInfo, AnyServedInfo, DiffusionInfo, ModelInfo
+from models.inspection import check_config, inspect_model
+from models.llm_folder import inspect_llm
+from models.refusal import ModelRefused
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,8 @@ COLLECTION = "models"
 
 
 class ModelFiles:
+    takes_folders = True
+
     def __init__(
         self, database: Database, settings: IdentitySettings, transfers: Transfers, *, models_dir: Path
     ) -> None:
@@ -84,6 +89,7 @@ class ModelFiles:
         """One URL per file. What is announced counts against the account's disk quota from now on."""
         model = await self.get_to_change(principal, account_id, model_id)
         require_uploading(model)
+        check_paths({**model.announced_files, **filename_to_size}.keys(), "filenameToSize")
         urls = self._transfers.upload_urls(
             COLLECTION, account_id, model_id, model.directory, filename_to_size, base_url, is_resumable
         )
@@ -168,13 +174,15 @@ class ModelFiles:
             raise HearthError(Code.INVALID, "configOnly: an addon has no config.json", "configOnly")
         async with self.lock(model.name):
             try:
-                return await asyncio.to_thread(check_config, self.directory / model.directory)
+                directory = self.directory / model.directory
+                return await asyncio.to_thread(check_config, directory, is_for_embedding=_is_for_embedding(model))
             except ModelRefused as refused:
                 raise refusal(refused) from refused
 
     async def _make_ready(self, principal: Principal, model: Model) -> list[str]:
+        base = await self._find_base(principal, model)
         try:
-            found = await self._inspect(principal, model)
+            found = await self._inspect(model, base)
         except ModelRefused as refused:
             async with self._database.transaction() as tx:
                 await models.update(tx, replace(model, status_message=refused.message, updated_at=tx.now))
@@ -182,9 +190,11 @@ class ModelFiles:
             raise refusal(refused) from refused
         sizes = await asyncio.to_thread(list_sizes, self.directory / model.directory)
         facts = {"addon_info" if isinstance(found, AddonInfo) else "info": found}
+        kind = kind_found(model, found, base)
         async with self._database.transaction() as tx:
             ready = replace(
                 model,
+                kind=kind,
                 state=ModelState.READY,
                 status_message="",
                 size_bytes=sum(sizes.values()),
@@ -218,15 +228,27 @@ class ModelFiles:
             raise not_found(f"accounts/{account_id}/models/{model_id}")
         rule(model)
 
-    async def _inspect(self, principal: Principal, model: Model) -> ModelInfo | AddonInfo:
-        directory = self.directory / model.directory
+    async def _find_base(self, principal: Principal, model: Model) -> Model | None:
+        """Of an addon."""
         if model.base_model is None:
-            return await asyncio.to_thread(inspect_model, directory)
+            return None
         async with self._database.reader() as db:
             base = await find_named_model(db, principal, model.base_model, BASE_MODEL, self._settings)
         if base.info is None:
             raise HearthError(Code.FAILED_PRECONDITION, f"{BASE_MODEL}: {base.name} is {base.state}", BASE_MODEL)
-        return await asyncio.to_thread(inspect_addon, directory, self.directory / base.directory, base.info)
+        return base
+
+    async def _inspect(self, model: Model, base: Model | None) -> AnyServedInfo | AddonInfo:
+        directory = self.directory / model.directory
+        if base is None:
+            return await asyncio.to_thread(inspect_model, directory, is_for_embedding=_is_for_embedding(model))
+        base_directory = self.directory / base.directory
+        match base.info:
+            case ModelInfo() as info:
+                return await asyncio.to_thread(inspect_addon, directory, base_directory, info)
+            case DiffusionInfo() as image_info:
+                return await asyncio.to_thread(inspect_image_addon, directory, base_directory, image_info)
+        raise invalid(BASE_MODEL, f"{base.name} is neither a language model nor one that makes pictures")
 
     # ---- the conversation config
 
@@ -244,7 +266,9 @@ class ModelFiles:
             if model.info is None:
                 await asyncio.to_thread(write_config, self.directory / model.directory, config)
                 return model
-            return await asyncio.to_thread(self._fork, model, model.info, config)
+            if model.llm_info is None:
+                raise invalid("conversationConfig", "only language models have one")
+            return await asyncio.to_thread(self._fork, model, model.llm_info, config)
         except ModelRefused as refused:
             raise invalid("conversationConfig", refused.message) from refused
 
@@ -269,10 +293,14 @@ class ModelFiles:
             make_folder(target)
             link_files(source, target, sorted(list_sizes(source)))
             write_config(target, config)
-            return replace(forked, info=inspect_model(target, info.file_sha256))
+            return replace(forked, info=inspect_llm(target, info.file_sha256))
         except ModelRefused:
             remove_tree(target)
             raise
+
+
+def _is_for_embedding(model: Model) -> bool:
+    return model.kind is ModelKind.EMBEDDING_MODEL
 
 
 def refusal(refused: ModelRefused) -> HearthError:

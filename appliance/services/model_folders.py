@@ -5,6 +5,7 @@ files, which takes the old one's place in the row.
 """
 
 import os
+import stat
 from pathlib import Path
 
 from appliance.store.durable_files import move_into_place, sync_directory, write_private
@@ -25,17 +26,21 @@ PROBE = Conversation(
 
 
 def list_sizes(folder: Path) -> dict[str, int]:
-    """Every file in it; nothing where there is no folder yet."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file(follow_symlinks=False)}
-    except FileNotFoundError:
-        return {}
+    """Every file in it and in folders inside, by name; nothing where there is no folder yet."""
+    sizes: dict[str, int] = {}
+    for path, _, filenames in os.walk(folder):
+        for filename in filenames:
+            file = Path(path, filename)
+            found = file.lstat()
+            if stat.S_ISREG(found.st_mode):
+                sizes[file.relative_to(folder).as_posix()] = found.st_size
+    return sizes
 
 
 def take_in(part: Path, folder: Path, filename: str) -> None:
     """Move a file that is synced into a folder, which is made if there is none."""
     make_folder(folder)
+    _make_way(folder, filename)
     move_into_place(part, folder / filename)
 
 
@@ -49,8 +54,16 @@ def link_files(source: Path, target: Path, filenames: list[str]) -> None:
     """The same files under another folder, at no cost; on one file system. What is there already stays."""
     for filename in filenames:
         if not (target / filename).exists():
+            _make_way(target, filename)
             os.link(source / filename, target / filename, follow_symlinks=False)
-    sync_directory(target)
+    for folder in {(target / filename).parent for filename in filenames} | {target}:
+        sync_directory(folder)
+
+
+def _make_way(folder: Path, filename: str) -> None:
+    """The folders inside, which the file lies in."""
+    for inner in reversed(Path(filename).parents[:-1]):
+        make_folder(folder / inner)
 
 
 def read_config(folder: Path) -> ConversationConfig | None:

@@ -14,6 +14,7 @@ from appliance.domain import Model, ModelKind
 from appliance.errors import Code, HearthError
 from appliance.services.deployment_spec import DRAFT_TOKEN_COUNT_MAX
 from models.fireworks_json import ConversationConfig
+from models.info import AddonInfo, AnyServedInfo, DiffusionInfo, EmbeddingInfo, ModelInfo, WhisperInfo
 from models.tokenizer_files import TOKENIZER
 
 DISPLAY_NAME_LENGTH_MAX = 63
@@ -87,7 +88,7 @@ def changed_model(model: Model, ask: ModelAsk) -> Model:
 
 def check_same(model: Model, ask: ModelAsk, base_model: str | None) -> None:
     """What cannot change may be said again; `base_model` is the full name that `ask.base_model` means."""
-    if ask.kind is not None and ask.kind is not model.kind:
+    if ask.kind is not None and ask.kind not in (model.kind, _usual(model.kind)):
         raise invalid("kind", f"{model.name} is a {model.kind} and stays one; create a new model")
     if ask.base_model and base_model != model.base_model:
         raise invalid(BASE_MODEL, f"{model.name} is made for {model.base_model or 'nothing'} and stays so")
@@ -107,12 +108,42 @@ def found_of(model: Model) -> dict[str, bool]:
     """By wire name; empty before inspection."""
     if model.info is None:
         return {} if model.addon_info is None else {"supportsLora": False}
+    llm = model.llm_info
+    if llm is None:
+        names = ("supportsImageInput", "supportsTools", "useHfApplyChatTemplate")
+        return dict.fromkeys(names, False) | {"supportsLora": isinstance(model.info, DiffusionInfo)}
     return {
-        "supportsImageInput": model.info.vision is not None,
-        "supportsTools": model.info.supports_tools,
+        "supportsImageInput": llm.vision is not None,
+        "supportsTools": llm.supports_tools,
         "supportsLora": True,
-        "useHfApplyChatTemplate": model.info.has_chat_template,
+        "useHfApplyChatTemplate": llm.has_chat_template,
     }
+
+
+KIND_OF: dict[type[AnyServedInfo], ModelKind] = {
+    ModelInfo: ModelKind.HF_BASE_MODEL,
+    EmbeddingInfo: ModelKind.EMBEDDING_MODEL,
+    WhisperInfo: ModelKind.CUSTOM_MODEL,
+    DiffusionInfo: ModelKind.FLUMINA_BASE_MODEL,
+}
+
+
+def kind_found(model: Model, found: AnyServedInfo | AddonInfo, base: Model | None) -> ModelKind:
+    """What inspection says it is. Clients that know one kind of base model and one of addon call every one so; who
+    says anything else must say the truth."""
+    if isinstance(found, AddonInfo):
+        is_of_language = base is not None and isinstance(base.info, ModelInfo)
+        kind = ModelKind.HF_PEFT_ADDON if is_of_language else ModelKind.FLUMINA_ADDON
+    else:
+        kind = KIND_OF[type(found)]
+    if model.kind not in (kind, _usual(model.kind)):
+        raise invalid("kind", f"inspection found that {model.name} is a {kind}, not a {model.kind}; create a new model")
+    return kind
+
+
+def _usual(kind: ModelKind) -> ModelKind:
+    """What clients say that know only two."""
+    return ModelKind.HF_PEFT_ADDON if kind.is_addon else ModelKind.HF_BASE_MODEL
 
 
 def check_against_files(model: Model) -> None:
@@ -121,6 +152,8 @@ def check_against_files(model: Model) -> None:
         return
     if model.base_model is not None:
         raise invalid("contextLength", "an addon is served with its base model's")
+    if isinstance(model.info, WhisperInfo | DiffusionInfo):
+        raise invalid("contextLength", f"{model.name} reads no text that it could bound")
     if model.info is not None and model.context_length > model.info.max_context_length:
         raise invalid("contextLength", f"the checkpoint reaches {model.info.max_context_length} tokens")
 
@@ -135,19 +168,22 @@ def check_draft(model: Model, draft: Model | None) -> None:
         raise invalid(DRAFT_MODEL, "an addon is served with its base model's")
     if draft.name == model.name:
         raise invalid(DRAFT_MODEL, "a model does not guess for itself")
-    if draft.base_model is not None or draft.info is None:
-        raise invalid(DRAFT_MODEL, f"{draft.name} is no base model that is READY")
+    guess = draft.llm_info
+    if draft.base_model is not None or guess is None:
+        raise invalid(DRAFT_MODEL, f"{draft.name} is no language model that is READY")
     if model.is_public and not draft.is_public and draft.account_id == model.account_id:
         raise invalid(DRAFT_MODEL, f"{draft.name} is not public as {model.name} is, so others could not deploy both")
     if model.info is None or model.served_info is None:
         return
-    has_same_tokenizer = draft.info.file_sha256.get(TOKENIZER) == model.info.file_sha256.get(TOKENIZER)
-    if draft.info.vocab_size != model.info.vocab_size and not has_same_tokenizer:
-        rule = f"{draft.name} has {draft.info.vocab_size} token ids, {model.name} {model.info.vocab_size}"
+    if model.llm_info is None:
+        raise invalid(DRAFT_MODEL, f"{model.name} is no language model")
+    has_same_tokenizer = guess.file_sha256.get(TOKENIZER) == model.info.file_sha256.get(TOKENIZER)
+    if guess.vocab_size != model.llm_info.vocab_size and not has_same_tokenizer:
+        rule = f"{draft.name} has {guess.vocab_size} token ids, {model.name} {model.llm_info.vocab_size}"
         raise invalid(DRAFT_MODEL, rule)
-    if draft.info.max_context_length < model.served_info.max_context_length:
+    if guess.max_context_length < model.served_info.max_context_length:
         rule = (
-            f"{draft.name} reaches {draft.info.max_context_length} tokens,"
+            f"{draft.name} reaches {guess.max_context_length} tokens,"
             f" {model.name} {model.served_info.max_context_length}; set contextLength lower"
         )
         raise invalid(DRAFT_MODEL, rule)

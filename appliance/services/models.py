@@ -18,7 +18,7 @@ from appliance.errors import Code, HearthError
 from appliance.names import generate_id, validate_id
 from appliance.services import audit
 from appliance.services.access import can_see_account, can_see_model, not_found, require_account, require_change
-from appliance.services.builtin_model import BuiltinModel, install_builtin_model
+from appliance.services.builtin_model import install_builtin_model
 from appliance.services.deployment_models import find_named_model, present_model
 from appliance.services.deployment_state import state_after_change
 from appliance.services.model_files import ModelFiles
@@ -36,8 +36,9 @@ from appliance.services.model_spec import (
 from appliance.services.targets import LEAVING, Askable, find_askable
 from appliance.store import deployed_models, deployments, models
 from appliance.store.database import Connection, Database, Transaction
+from models.builtin import BuiltinModel
 from models.fireworks_json import ConversationConfig
-from models.inspection import ModelRefused
+from models.refusal import ModelRefused
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Models:
         files: ModelFiles,
         *,
         uploads_dir: Path,
-        builtin: BuiltinModel,
+        builtins: Sequence[BuiltinModel],
     ) -> None:
         self.on_delete: Callable[[str], None] = lambda model_name: None
         """Told of each model that is gone, before its files are; set by the wiring."""
@@ -61,20 +62,19 @@ class Models:
         self._settings = settings
         self._files = files
         self._uploads_dir = uploads_dir
-        self._builtin = builtin
+        self._builtins = builtins
 
     async def install_builtin(self) -> None:
-        """Bring the built-in model into the library; a newer one replaces the one there.
+        """Bring the built-in models into the library; a newer one replaces the one there.
 
         A damaged one is reported in the log and left out: it must not keep the other models from being served.
         """
         library = self._settings.library_account_id
-        try:
-            await install_builtin_model(
-                self._database, library, self._builtin, self._files.directory, self._uploads_dir
-            )
-        except ModelRefused as refused:
-            logger.error("the built-in model cannot be installed: %s", refused.message)
+        for builtin in self._builtins:
+            try:
+                await install_builtin_model(self._database, library, builtin, self._files.directory, self._uploads_dir)
+            except ModelRefused as refused:
+                logger.error("the built-in model %s cannot be installed: %s", builtin.id, refused.message)
 
     async def create(self, principal: Principal, account_id: str, model_id: str, ask: ModelAsk) -> Model:
         """One that waits for its files. What only inspection can know of it is not taken from `ask`."""
@@ -182,7 +182,7 @@ class Models:
 
     async def _new_model(self, principal: Principal, account_id: str, model_id: str, ask: ModelAsk) -> Model:
         kind = ask.kind or (ModelKind.HF_PEFT_ADDON if ask.base_model else ModelKind.HF_BASE_MODEL)
-        if (kind is ModelKind.HF_PEFT_ADDON) != bool(ask.base_model):
+        if kind.is_addon != bool(ask.base_model):
             raise invalid(BASE_MODEL, "an addon has one, a base model none")
         model = Model(
             account_id=account_id,

@@ -8,7 +8,7 @@ import hashlib
 import msgspec
 
 from appliance.config import FleetSettings
-from runtime.protocol import Submit
+from runtime.protocol import AnyTask
 
 DIGESTS_MAX = 4096
 """Beyond it the one that has seen no crash for longest is forgotten."""
@@ -52,7 +52,7 @@ class Poison:
         return {pid: at for pid, at in self._crashes.get(digest, {}).items() if at > begin}
 
 
-def digest_of(deployment_name: str, submit: Submit) -> bytes:
+def digest_of(deployment_name: str, task: AnyTask) -> bytes:
     """The same for requests that ask the same of the same deployment."""
-    content = msgspec.structs.replace(submit, request_id="", sent_at=0.0)
+    content = msgspec.structs.replace(task, request_id="", sent_at=0.0)
     return hashlib.sha256(deployment_name.encode() + b"\0" + _encode(content)).digest()

@@ -1,7 +1,7 @@
 """What usage costs by the price table of the configuration. Pure.
 
-Tokens cost on deployments that are shared; of an account's own deployments the time of their devices does. What has
-no price costs nothing.
+Tokens, sound and pictures cost on deployments that are shared; of an account's own deployments the time of their
+devices does. What has no price costs nothing.
 """
 
 from appliance.config import PriceSettings, TokenPrice
@@ -11,6 +11,7 @@ DEFAULT = "default"
 """The price of models that have none of their own."""
 MILLION = 1_000_000
 HOUR_S = 3600.0
+MINUTE_MS = 60_000
 
 FREE = TokenPrice()
 
@@ -41,7 +42,7 @@ class Prices:
         price = self.of_model(user.model)
         cost = (counts.num_prompt_tokens - counts.num_cached_tokens) * price.prompt
         cost += counts.num_cached_tokens * price.of_cached_prompt + counts.num_completion_tokens * price.completion
-        return cost / MILLION
+        return cost / MILLION + counts.audio_ms / MINUTE_MS * price.audio_minute + counts.num_images * price.image
 
     def accelerator_cost(self, accelerator_type: str, seconds: float) -> float:
         return seconds / HOUR_S * self.of_accelerator_hour(accelerator_type)

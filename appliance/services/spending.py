@@ -4,6 +4,7 @@ Months are UTC's. The store has the same, a moment later; `load` takes it over a
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -55,6 +56,7 @@ class Spending:
         self._month_ends_at = next_month_start(clock())
         self._used: dict[Subject, Amounts] = {}
         self._held: dict[Subject, Amounts] = {}
+        self._num_holds: Counter[Subject] = Counter()
 
     @property
     def month_started_at(self) -> float:
@@ -88,13 +90,15 @@ class Spending:
     def hold(self, user: TokenUser, amounts: Amounts) -> None:
         for subject in subjects_of(user):
             self._held[subject] = self.held(subject).plus(amounts)
+            self._num_holds[subject] += 1
 
     def release(self, user: TokenUser, amounts: Amounts) -> None:
         """What was held; `add_tokens` says what became of it."""
         for subject in subjects_of(user):
-            left = self._held.pop(subject).plus(amounts, sign=-1)
-            if left.tokens > 0:
-                self._held[subject] = left
+            self._held[subject] = self._held[subject].plus(amounts, sign=-1)
+            self._num_holds[subject] -= 1
+            if not self._num_holds[subject]:  # by number: costs leave fractions behind
+                del self._held[subject], self._num_holds[subject]
 
     def _add(self, subject: Subject, amounts: Amounts) -> None:
         self._turn_month()

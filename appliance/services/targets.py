@@ -11,7 +11,7 @@ from appliance.services.model_field import ModelField, parse_model_field
 from appliance.services.serving import ACTIVE
 from appliance.store import deployed_models, deployments, models
 from appliance.store.database import Connection
-from models.info import ModelInfo
+from models.info import AnyServedInfo
 
 LEAVING = (DeploymentState.DELETING, DeploymentState.DELETED)
 
@@ -30,7 +30,7 @@ class Askable(NamedTuple):
     """A model that a request can name."""
 
     model: Model
-    info: ModelInfo | None
+    info: AnyServedInfo | None
     """Of the base model that answers."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from appliance.errors import Code, HearthError
-from appliance.services.grants import URL_LIFETIME_S, Grant, check_filename, sign, verify
+from appliance.services.grants import URL_LIFETIME_S, Grant, check_filename, check_paths, sign, verify
 from appliance.services.uploads import ReceivedFile, Receiver, Span, hash_file, num_bytes_of, require_space
 from appliance.store.durable_files import remove_tree
 
@@ -29,6 +29,8 @@ class Place(Protocol):
 
     directory: Path
     """Parent of the resources' folders; on one file system with `uploads/`."""
+    takes_folders: bool
+    """Whether a resource's files may lie in folders inside its own."""
 
     async def require(self, grant: Grant) -> None:
         """Raise unless the row is still the one of this grant, and takes (or gives) this file."""
@@ -82,8 +84,11 @@ class Transfers:
         """One URL per file, for PUTs without a key; may be asked for again, a file that comes again replaces."""
         if not 0 < len(filename_to_size) <= FILES_MAX:
             raise HearthError(Code.INVALID, f"filenameToSize: between 1 and {FILES_MAX} files", "filenameToSize")
+        if self._places[collection].takes_folders:
+            check_paths(filename_to_size.keys(), "filenameToSize")
         for filename, size_bytes in filename_to_size.items():
-            check_filename(filename, "filenameToSize")
+            if not self._places[collection].takes_folders:
+                check_filename(filename, "filenameToSize")
             if not 0 <= size_bytes <= self._file_bytes_max:
                 raise HearthError(
                     Code.TOO_LARGE, f"{filename}: between 0 and {self._file_bytes_max} bytes", "filenameToSize"

@@ -10,12 +10,14 @@ from appliance.store.database import Transaction
 from appliance.store.token_usage import ADDED_TO_BUCKET, bucket_at
 
 _USER = ", ".join(TokenUser.__struct_fields__)
-_TOKENS = "num_prompt_tokens, num_cached_tokens, num_completion_tokens"
+_COUNTED = [name for name in TokenCounts.__struct_fields__ if name != "num_requests"]
+_TOKENS = ", ".join(_COUNTED)
 _BECOMES_USAGE = f"""
 INSERT INTO token_usage (bucket_at, {_USER}, num_requests, {_TOKENS}) SELECT ?, {_USER}, 1, {_TOKENS} FROM budget_holds
 """
-PUT = f"INSERT OR REPLACE INTO budget_holds (id, {_USER}, {_TOKENS}) VALUES ({', '.join('?' * 9)})"
-COUNT = "UPDATE budget_holds SET num_prompt_tokens = ?, num_cached_tokens = ?, num_completion_tokens = ? WHERE id = ?"
+_VALUES = ", ".join("?" * (1 + len(TokenUser.__struct_fields__) + len(_COUNTED)))
+PUT = f"INSERT OR REPLACE INTO budget_holds (id, {_USER}, {_TOKENS}) VALUES ({_VALUES})"
+COUNT = f"UPDATE budget_holds SET {', '.join(f'{name} = ?' for name in _COUNTED)} WHERE id = ?"
 SETTLE = f"{_BECOMES_USAGE} WHERE id = ? {ADDED_TO_BUCKET}"
 SETTLE_ALL = f"{_BECOMES_USAGE} WHERE true {ADDED_TO_BUCKET}"
 LIST_ALL = f"SELECT id, {_USER}, {_TOKENS} FROM budget_holds ORDER BY id"
@@ -62,5 +64,5 @@ def _read(row: aiosqlite.Row) -> BudgetHold:
     )
 
 
-def _tokens(counts: TokenCounts) -> tuple[int, int, int]:
-    return counts.num_prompt_tokens, counts.num_cached_tokens, counts.num_completion_tokens
+def _tokens(counts: TokenCounts) -> list[int]:
+    return [getattr(counts, name) for name in _COUNTED]

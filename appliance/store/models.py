@@ -6,7 +6,7 @@ import msgspec
 from appliance.domain import Model, ModelKind
 from appliance.store.database import Transaction
 from appliance.store.decoded_rows import DecodedRows
-from models.info import AddonInfo, ModelInfo
+from models.info import AddonInfo, AnyServedInfo
 
 _COLUMNS = """
 account_id, id, display_name, description, kind, state, status_message, is_public, is_serverless, directory, info,
@@ -123,12 +123,12 @@ def _values(model: Model) -> tuple[object, ...]:
     )
 
 
-def _json(info: ModelInfo | AddonInfo | None) -> str | None:
+def _json(info: AnyServedInfo | AddonInfo | None) -> str | None:
     return None if info is None else msgspec.json.encode(info).decode()
 
 
 def _read(row: aiosqlite.Row) -> Model:
-    info = None if row["info"] is None else msgspec.json.decode(row["info"], type=ModelInfo)
+    info = None if row["info"] is None else msgspec.json.decode(row["info"], type=AnyServedInfo)
     addon_info = None if row["addon_info"] is None else msgspec.json.decode(row["addon_info"], type=AddonInfo)
     announced_files = msgspec.json.decode(row["announced_files"], type=dict[str, int])
     parsed = {"info": info, "addon_info": addon_info, "announced_files": announced_files}

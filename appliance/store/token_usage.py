@@ -1,4 +1,4 @@
-"""The token_usage table: tokens by quarter of an hour and who used them."""
+"""The token_usage table: what requests used, by quarter of an hour and who asked."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -19,7 +19,8 @@ ADDED_TO_BUCKET = "ON CONFLICT (account_id, bucket_at, user_id, key_id, deployme
     f"{name} = {name} + excluded.{name}" for name in TokenCounts.__struct_fields__
 )
 """How an INSERT ends that may meet the same user in the same quarter of an hour."""
-ADD = f"INSERT INTO token_usage (bucket_at, {_USER}, {_COUNTS}) VALUES ({', '.join('?' * 10)}) {ADDED_TO_BUCKET}"
+_VALUES = ", ".join("?" * (1 + len(TokenUser.__struct_fields__) + len(TokenCounts.__struct_fields__)))
+ADD = f"INSERT INTO token_usage (bucket_at, {_USER}, {_COUNTS}) VALUES ({_VALUES}) {ADDED_TO_BUCKET}"
 SUM = f"""
 SELECT {_USER}, {_SUMS} FROM token_usage WHERE account_id = ? AND bucket_at >= ? AND bucket_at < ? GROUP BY {_USER}
 """

@@ -9,7 +9,7 @@ from math import exp
 from runtime.engine import RequestRefused
 from runtime.llm.backlog import Backlog, Overflow
 from runtime.llm.request import Batch, Request
-from runtime.protocol import FailureCode
+from runtime.message import FailureCode
 
 WINDOW_S = 10.0
 """Of computing; what lies further back counts for little."""

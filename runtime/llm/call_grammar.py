@@ -8,7 +8,7 @@ from models.tool_parsers.arguments_schema import arguments_schema
 from models.tool_parsers.parser import OfferedTool
 from runtime.engine import RequestRefused
 from runtime.llm.dialect import Dialect
-from runtime.protocol import FailureCode
+from runtime.message import FailureCode
 from runtime.submission import ChatPrompt, GrammarConstraint, JsonConstraint, Tool
 
 _ANY_ARGUMENTS: dict[str, Any] = {"type": "object"}

@@ -31,7 +31,9 @@ from runtime.llm.request import (
 from runtime.llm.scheduler import Scheduler
 from runtime.llm.speculation.speculator import DraftModel, Speculator
 from runtime.llm.timeline import Phase
-from runtime.protocol import FailureCode, Performance, Speculation
+from runtime.message import FailureCode
+from runtime.protocol import Performance
+from runtime.settings import Speculation
 
 logger = logging.getLogger(__name__)
 

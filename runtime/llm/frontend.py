@@ -31,7 +31,8 @@ from runtime.llm.prompts import EncodedPrompt, Prompts
 from runtime.llm.request import Adapter, Generation, Request, RequestFailed
 from runtime.llm.sampling.token_counts import TokenCounts
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import Failed, FailureCode, LoadAdapter, PromptOutput, Submit
+from runtime.message import FailureCode
+from runtime.protocol import Failed, LoadAdapter, PromptOutput, Submit
 from runtime.submission import ChatPrompt
 
 logger = logging.getLogger(__name__)
@@ -56,8 +57,10 @@ class Call:
         """Of the choice that ran first. Later ones find the prompt in the cache because of it: no news to a client."""
 
 
-class LlmFrontend(Frontend[Generation, LlmOutput]):
+class LlmFrontend(Frontend[Submit, Generation, LlmOutput]):
     """`kv_capacity_tokens`: tokens whose KV the whole pool can hold. `renderer`: as of `Prompts`."""
+
+    task_types = (Submit,)
 
     def __init__(
         self,

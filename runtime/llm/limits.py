@@ -9,7 +9,8 @@ from typing import NoReturn
 import msgspec
 
 from runtime.engine import RequestRefused
-from runtime.protocol import FailureCode, Submit
+from runtime.message import FailureCode
+from runtime.protocol import Submit
 from runtime.submission import ChatPrompt, SamplingParams
 
 NUM_CHOICES_MAX = 1024

@@ -5,15 +5,15 @@ model has computed a token, and its footprint was measured, not estimated.
 """
 
 from pathlib import Path
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
 
 from models.info import ModelInfo
-from models.inspection import ModelRefused, inspect_model
+from models.llm_folder import inspect_llm
 from models.sizing import num_kv_blocks
 from runtime.engine import LoadedEngine, LoadRefused, ReportProgress
+from runtime.imported_files import inspect_imported
 from runtime.llm.adapters.load import AdapterSupport, support_adapters
 from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.device_memory import DeviceMemory
@@ -29,19 +29,24 @@ from runtime.llm.vision.inputs import VisionInputs
 from runtime.llm.vision.load import load_vision
 from runtime.llm.vision.runner import VisionRunner
 from runtime.memory import footprint_bytes
-from runtime.protocol import FailureCode, LlmSettings, Load, Loaded
+from runtime.message import FailureCode
+from runtime.protocol import Load, Loaded
+from runtime.settings import LlmSettings
+from runtime.stages import Stages
+from runtime.torch_device import find_device
 
 
 def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
     """Raises LoadRefused when this model cannot be served here with these settings."""
     settings, directory = load.settings, Path(load.model_dir)
-    stages = _Stages(report)
-    device = _check_device(settings)
+    assert isinstance(settings, LlmSettings), "load_engine chose by them"
+    stages = Stages(report)
+    device = find_device(settings.device, settings.dtype)
     if settings.num_threads:
         torch.set_num_threads(settings.num_threads)
 
     stages.begin("inspection", 0.0)
-    info = _inspect(directory, load.file_sha256)
+    info = inspect_imported(inspect_llm, directory, load.file_sha256)
     draft_info = _inspect_draft(directory, settings)
     num_blocks = _num_blocks(info, draft_info, settings)
     renderer = start_renderer(directory, info)  # a process of its own, which begins while this one loads
@@ -50,7 +55,7 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
     model = build_skeleton(directory, info, settings.max_context_length)
 
     stages.begin("weights", 0.2)
-    held = _fill(model, load, info, draft_info, num_blocks, stages.within(0.2, 0.9))
+    held = _fill(model, directory, settings, info, draft_info, num_blocks, stages.within(0.2, 0.9))
 
     stages.begin("warm-up", 0.9)
     runner = ModelRunner(held.model, held.attention, held.packing, held.vision, held.adapters.adaptation)
@@ -111,9 +116,14 @@ class _Held(NamedTuple):
 
 
 def _fill(
-    model: Any, load: Load, info: ModelInfo, draft_info: ModelInfo | None, num_blocks: int, report: ReportFraction
+    model: Any,
+    directory: Path,
+    settings: LlmSettings,
+    info: ModelInfo,
+    draft_info: ModelInfo | None,
+    num_blocks: int,
+    report: ReportFraction,
 ) -> _Held:
-    settings, directory = load.settings, Path(load.model_dir)
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
     try:
         loaded = load_weights(model, directory, info, dtype=dtype, device=device, report=report)
@@ -129,79 +139,12 @@ def _fill(
     return _Held(loaded.model, loaded.packing, attention, vision, draft, adapters)
 
 
-class _Stages:
-    """Reports progress and keeps the time."""
-
-    def __init__(self, report: ReportProgress) -> None:
-        self._report = report
-        self._durations_ms: dict[str, float] = {}
-        self._stage = ""
-        self._began_at = perf_counter()
-
-    def begin(self, stage: str, fraction: float) -> None:
-        self._end()
-        self._stage = stage
-        self._report(stage, fraction)
-
-    def within(self, start: float, stop: float) -> "_ReportWithin":
-        """Reports fractions of the running stage as those of the whole."""
-        return _ReportWithin(self._report, self._stage, start, stop)
-
-    def finish(self) -> dict[str, float]:
-        self._end()
-        return self._durations_ms
-
-    def _end(self) -> None:
-        now = perf_counter()
-        if self._stage:
-            self._durations_ms[self._stage] = (now - self._began_at) * 1000
-        self._began_at = now
-
-
-class _ReportWithin:
-    """Says something at every hundredth, not at every tensor."""
-
-    def __init__(self, report: ReportProgress, stage: str, start: float, stop: float) -> None:
-        self._report = report
-        self._stage = stage
-        self._start = start
-        self._stop = stop
-        self._last = start
-
-    def __call__(self, fraction: float) -> None:
-        overall = self._start + fraction * (self._stop - self._start)
-        if overall >= self._last + 0.01:
-            self._last = overall
-            self._report(self._stage, overall)
-
-
-def _check_device(settings: LlmSettings) -> torch.device:
-    device = torch.device(settings.device)
-    if device.type == "cpu" and settings.dtype == "float16":
-        raise LoadRefused("CPUs do not compute float16 at a useful speed: serve as bfloat16 or float32")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise LoadRefused(f"this worker sees no CUDA device, and was told to use {settings.device}")
-    return device
-
-
-def _inspect(directory: Path, file_sha256: dict[str, str]) -> ModelInfo:
-    """Reads everything but the weights, whose headers it checks: hashing them would take longer than loading them."""
-    try:
-        info = inspect_model(directory, known_sha256=file_sha256)
-    except ModelRefused as refusal:
-        raise LoadRefused(refusal.message) from refusal
-    changed = sorted(name for name, _ in info.file_sha256.items() ^ file_sha256.items())
-    if changed:
-        raise LoadRefused(f"these files are not what was imported: {', '.join(dict.fromkeys(changed))}")
-    return info
-
-
 def _inspect_draft(target_dir: Path, settings: LlmSettings) -> ModelInfo | None:
     draft_model = settings.speculation.draft_model
     if draft_model is None:
         return None
     directory = Path(draft_model.model_dir)
-    draft = _inspect(directory, draft_model.file_sha256)
+    draft = inspect_imported(inspect_llm, directory, draft_model.file_sha256)
     check_fit(target_dir, directory, draft, settings.max_context_length)
     return draft
 

@@ -21,7 +21,7 @@ from torch import nn
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = {"gemma3_text": "gemma3"}
+_PACKAGES = {"gemma3_text": "gemma3", "xlm-roberta": "xlm_roberta"}
 """By model type, where a package of transformers is called otherwise."""
 
 _ANY_MODEL_TYPE = "llama"
@@ -164,6 +164,8 @@ _INTEGRATIONS: dict[str, object] = {**_KERNEL_DECORATORS, "use_experts_implement
 _MODULES: dict[str, dict[str, object]] = {
     ".integrations.hub_kernels": _KERNEL_DECORATORS,
     ".masking_utils": {
+        "create_bidirectional_mask": _no_mask,
+        "create_bidirectional_sliding_window_mask": _no_mask,
         "create_causal_mask": _no_mask,
         "create_masks_for_generate": _no_mask,
         "create_sliding_window_causal_mask": _no_mask,

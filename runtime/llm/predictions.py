@@ -2,7 +2,7 @@
 
 from runtime.engine import RequestRefused
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import FailureCode
+from runtime.message import FailureCode
 
 
 def predicted_tokens(

@@ -20,7 +20,7 @@ from runtime.llm.plain_text import mark_names
 from runtime.llm.request import PromptImage
 from runtime.llm.vision.prompt_images import PromptImages, image_files
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import FailureCode
+from runtime.message import FailureCode
 from runtime.submission import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 
 SHRINKAGE_MAX = 4

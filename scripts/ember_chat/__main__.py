@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaForCausalLM
 
-from models.builtin import EMBER_CHAT_DIRECTORY
+from models.builtin import EMBER_CHAT
 from scripts.ember_chat.corpus import Corpus, vocabulary_texts
 from scripts.ember_chat.evaluation import Outcome, evaluate, right_share
 from scripts.ember_chat.folder import write_folder
@@ -52,7 +52,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--conversations", type=int, default=NUM_CONVERSATIONS, help="size of the corpus")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=EMBER_CHAT_DIRECTORY)
+    parser.add_argument("--output", type=Path, default=EMBER_CHAT.directory)
     parser.add_argument("--show-wrong", action="store_true", help="print every wrong answer")
     return parser.parse_args()
 

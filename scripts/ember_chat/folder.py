@@ -3,12 +3,13 @@
 The folder is complete or the old one stays: files are written beside it and moved over it.
 """
 
-import shutil
 import tempfile
 from pathlib import Path
 
 import torch
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from scripts.model_folder import replace_folder
 
 TEMPERATURE = 0.2
 SIZE_BYTES_MAX = 8 * 1024 * 1024
@@ -27,10 +28,4 @@ def write_folder(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, di
             pad_token_id=tokenizer.pad_token_id,
         )
         generation.save_pretrained(written)
-        for path in written.iterdir():
-            path.chmod(0o644)
-        size_bytes = sum(path.stat().st_size for path in written.iterdir())
-        if size_bytes > SIZE_BYTES_MAX:
-            raise ValueError(f"the model folder has {size_bytes} bytes, more than {SIZE_BYTES_MAX}")
-        shutil.rmtree(directory, ignore_errors=True)
-        written.rename(directory)
+        replace_folder(written, directory, SIZE_BYTES_MAX)

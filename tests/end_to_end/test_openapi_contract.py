@@ -49,14 +49,21 @@ max-examples = 4
 max-steps = 4
 generation.max-examples = 30
 
-# Their bodies are those of the creations, whose every edge is tried: these are asked at random, which is a third of the
-# time for nothing less.
+# Their bodies are those of the creations, whose every edge is tried, or are not read at all: these are asked at random,
+# which is a third of the time for nothing less.
 [[operations]]
 include-operation-id = {twins}
 phases.coverage.enabled = false
 """
 TWINS = [
+    "animate_image",
+    "edit_image",
+    "edit_with_kontext",
+    "follow_image",
+    "get_kontext_result",
     "import_model",
+    "make_qr_code",
+    "make_video",
     "update_dataset",
     "update_deployment",
     "update_deployment_shape",

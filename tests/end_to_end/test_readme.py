@@ -10,6 +10,8 @@ import pytest
 
 from tests.end_to_end.daemon_process import DaemonProcess, running_daemon
 from tests.fakes.tiny_addon import build_tiny_addon
+from tests.fakes.tiny_diffusion import build_tiny_sdxl
+from tests.fakes.tiny_embedder import build_tiny_embedder
 from tests.fakes.tiny_llm import build_tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,11 +23,13 @@ START_COMMANDS = "scripts/quickstart"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reader's home directory, with a model folder of his own in it, an addon to that, and a dataset."""
+    """The reader's home directory, with folders of models of his own in it, an addon, and a dataset."""
     home = tmp_path_factory.mktemp("home")
     (home / "train.jsonl").write_text(3 * f"{EXAMPLE}\n")
     build_tiny_model(home / "my-model", "qwen2")
     build_tiny_addon(home / "my-addon", home / "my-model")
+    build_tiny_embedder(home / "my-embedder", "bert")
+    build_tiny_sdxl(home / "my-painter")
     return home
 
 

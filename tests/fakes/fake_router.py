@@ -1,4 +1,4 @@
-"""Stands in for the router and its workers: a script says which deltas a Submit brings, and what happened is kept."""
+"""Stands in for the router and its workers: scripts say what a task brings, and what happened is kept."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple
 
 from appliance.domain import Deployment
-from runtime.protocol import Delta, Submit, TokenLogprob, TopLogprob, Usage
+from runtime.protocol import AnyFollowUp, AnyPiece, Delta, OtherTask, Submit, TokenLogprob, TopLogprob, Usage
 from tests.fakes.low_level import with_low_level
+from tests.fakes.scripted_tasks import answer_task
 
 Script = Callable[[Submit], AsyncGenerator[list[Delta], None]]
+TaskScript = Callable[[OtherTask, AsyncIterator[AnyFollowUp] | None], AsyncGenerator[list[AnyPiece], None]]
 
 WORDS = ["Hel", "lo", " from", " the", " fake", "."]
 ANSWER = "".join(WORDS)
@@ -74,16 +76,31 @@ class FakeClient:
             if not is_finished:
                 self._router.aborted.append(submit.request_id)
 
+    async def carry_out(
+        self, task: OtherTask, follow_ups: AsyncIterator[AnyFollowUp] | None = None
+    ) -> AsyncGenerator[list[AnyPiece], None]:
+        self._router.tasks.append(task)
+        is_finished = False
+        try:
+            async for pieces in self._router.task_script(task, follow_ups):
+                yield pieces
+            is_finished = True
+        finally:
+            if not is_finished:
+                self._router.aborted.append(task.request_id)
+
 
 class FakeRouter:
     """`refusal` is raised instead of a lease; `forecasts` are what waiting callers are told, one after the other."""
 
     def __init__(self, script: Script = answer_in_words) -> None:
         self.script = script
+        self.task_script: TaskScript = answer_task
         self.refusal: Exception | None = None
         self.forecasts: list[str] = []
         self.leases: list[Lease] = []
         self.submits: list[Submit] = []
+        self.tasks: list[OtherTask] = []
         self.aborted: list[str] = []
         self.num_leased = 0
 

@@ -22,6 +22,7 @@ from typing import Literal, NoReturn, assert_never
 import msgspec
 
 from runtime.__main__ import die_with_parent
+from runtime.message import FailureCode
 from runtime.protocol import (
     FRAME_BYTES_MAX,
     FRAME_HEADER,
@@ -33,7 +34,6 @@ from runtime.protocol import (
     Awake,
     Delta,
     Failed,
-    FailureCode,
     FromWorker,
     Heartbeat,
     Hello,
@@ -57,7 +57,11 @@ from runtime.protocol import (
     encode_frame,
     frame_length,
 )
+from runtime.settings import LlmSettings
 from runtime.submission import ChatPrompt, TextPrompt, TokenPrompt
+from runtime.tasks.embedding import Embed, Score
+from runtime.tasks.images import Draw
+from runtime.tasks.speech import Align, AudioChunk, ClearState, Listen, Trace, Transcribe
 from tests.fakes.low_level import with_low_level
 
 NUM_BLOCKS = 1024
@@ -239,6 +243,11 @@ class FakeWorker:
                 self._load(message)
             case Submit():
                 self._take(message)
+            case Embed() | Score() | Transcribe() | Align() | Listen() | Draw():
+                text = "the model is not of a kind that can do this"
+                self._send(Failed(request_id=message.request_id, code=FailureCode.INVALID, message=text))
+            case AudioChunk() | Trace() | ClearState():
+                pass  # of a task that was refused
             case Abort(request_id=request_id):
                 self._requests.pop(request_id, None)
             case Shutdown():
@@ -302,6 +311,7 @@ class FakeWorker:
             time.sleep(self._model.load_s / 10)
         match self._model.load:
             case "succeed":
+                assert isinstance(load.settings, LlmSettings)
                 context = load.settings.max_context_length
                 self._send(
                     Loaded(

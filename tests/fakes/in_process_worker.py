@@ -14,6 +14,7 @@ import msgspec
 from appliance.orchestrator.assignment import ReplicaPlan
 from appliance.orchestrator.launching import Launched
 from appliance.orchestrator.process import LogTail, ProcessIdentity
+from runtime.message import FailureCode
 from runtime.protocol import (
     FRAME_HEADER,
     PROTOCOL_VERSION,
@@ -22,7 +23,6 @@ from runtime.protocol import (
     Asleep,
     Awake,
     Delta,
-    FailureCode,
     FromWorker,
     Heartbeat,
     Hello,
@@ -42,6 +42,10 @@ from runtime.protocol import (
     encode_frame,
     frame_length,
 )
+from runtime.settings import LlmSettings
+from runtime.tasks.embedding import Embed, Score
+from runtime.tasks.images import Draw
+from runtime.tasks.speech import Align, AudioChunk, ClearState, Listen, Trace, Transcribe
 
 FIRST_PID = 2**30
 """No process has such a pid."""
@@ -161,6 +165,8 @@ class InProcessWorker:
                 self._say(AdapterLoaded(adapter=adapter))
             case UnloadAdapter():
                 pass
+            case Embed() | Score() | Transcribe() | Align() | Listen() | Draw() | AudioChunk() | Trace() | ClearState():
+                raise AssertionError("it stands in for a language model")
             case Shutdown():
                 self.end("the worker exited with status 0")
             case _:
@@ -175,6 +181,7 @@ class InProcessWorker:
         elif self.script.ending == "refused":
             self._say(LoadFailed(code=FailureCode.INVALID, message="not to be served"))
         else:
+            assert isinstance(load.settings, LlmSettings)
             context = load.settings.max_context_length
             self._say(Loaded(footprint_bytes=1, num_blocks=100, block_size=32, max_context_length=context, load_ms={}))
 

@@ -3,6 +3,7 @@
 Started as `python -m tests.fakes.scripted_worker SOCKET`. "N!" is ended by the frontend at 13, as by a stop string;
 "N*S" has tokens of S characters. "later N" waits until "release N" has come, and is released by another thread.
 Other prompts make a part fail: `refuse` and `break` the frontend, `full` the engine's queue, `explode` its step.
+It listens, too: what it heard is told as a trace of the same text, and the same words are refused.
 """
 
 import sys
@@ -22,8 +23,10 @@ from runtime.engine import (
     ReportProgress,
     RequestRefused,
 )
-from runtime.protocol import Delta, FailureCode, Load, LoadAdapter, Loaded, Submit, Usage
+from runtime.message import FailureCode
+from runtime.protocol import AnyFollowUp, Delta, Load, LoadAdapter, Loaded, Submit, Usage
 from runtime.submission import TextPrompt
+from runtime.tasks.speech import AudioChunk, Listen, Traced
 from runtime.worker import run_worker
 
 
@@ -32,36 +35,53 @@ class CountRequest(NamedTuple):
     text: str
 
 
+class ListenRequest(NamedTuple):
+    request_id: str
+
+
 class Count(NamedTuple):
     request_id: str
     number: int
     is_last: bool
 
 
-class CountingEngine(Engine[CountRequest, Count]):
+class Overheard(NamedTuple):
+    request_id: str
+    text: str
+    is_last: bool
+
+
+class CountingEngine(Engine[CountRequest | ListenRequest, Count | Overheard]):
     def __init__(self) -> None:
+        self._overheard: list[Overheard] = []
         self._left: dict[str, int] = {}
         self._given: dict[str, int] = {}
         self._explodes = False
 
-    def add(self, request: CountRequest) -> None:
+    def add(self, request: CountRequest | ListenRequest) -> None:
+        if isinstance(request, ListenRequest):
+            return
         if request.text == "full":
             raise RequestRefused(FailureCode.OVERLOADED, "no room", retry_after_s=3.0)
         self._explodes = self._explodes or request.text == "explode"
         self._left[request.request_id] = 1 if self._explodes else int(request.text.rstrip("!").partition("*")[0])
         self._given[request.request_id] = 0
 
+    def feed(self, request_id: str, item: Overheard) -> None:
+        self._overheard.append(item)
+
     def abort(self, request_id: str, index: int | None = None) -> None:
         self._left.pop(request_id, None)
 
     def has_work(self) -> bool:
-        return bool(self._left)
+        return bool(self._left or self._overheard)
 
-    def step(self) -> list[Count]:
+    def step(self) -> list[Count | Overheard]:
         if self._explodes:
             raise RuntimeError("the device is broken")
         time.sleep(0.0005)  # a model computes
-        outputs = []
+        outputs: list[Count | Overheard] = [*self._overheard]
+        self._overheard.clear()
         for request_id in list(self._left):
             self._given[request_id] += 1
             self._left[request_id] -= 1
@@ -81,7 +101,9 @@ class CountingEngine(Engine[CountRequest, Count]):
         return {"weights": 1.5}
 
 
-class CountingFrontend(Frontend[CountRequest, Count]):
+class CountingFrontend(Frontend[Submit | Listen, CountRequest | ListenRequest, Count | Overheard]):
+    task_types = (Submit, Listen)
+
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
         """Prompts of unfinished requests."""
@@ -90,7 +112,20 @@ class CountingFrontend(Frontend[CountRequest, Count]):
         self._released: Future[None] = Future()
         self._adapters: set[str] = set()
 
-    def prepare(self, submit: Submit) -> CountRequest:
+    def prepare(self, task: Submit | Listen) -> CountRequest | ListenRequest:
+        return ListenRequest(task.request_id) if isinstance(task, Listen) else self._prepare(task)
+
+    def follow_up(self, message: AnyFollowUp) -> Overheard | None:
+        match message:
+            case AudioChunk(data=b"refuse"):
+                raise RequestRefused(FailureCode.INVALID, "that sound is refused", "file")
+            case AudioChunk(data=b"break"):
+                raise ZeroDivisionError
+            case AudioChunk(data=data, is_last=is_last) if data:
+                return Overheard(message.request_id, data.decode(), is_last)
+        return None
+
+    def _prepare(self, submit: Submit) -> CountRequest:
         assert isinstance(submit.prompt, TextPrompt)
         if submit.adapter and submit.adapter not in self._adapters:
             raise RequestRefused(FailureCode.NOT_FOUND, "no such addon", "model")
@@ -121,9 +156,16 @@ class CountingFrontend(Frontend[CountRequest, Count]):
     def unload_adapter(self, adapter: str) -> None:
         self._adapters.discard(adapter)
 
-    def render(self, outputs: list[Count]) -> Rendered:
-        rendered = Rendered([], [], [])
+    def render(self, outputs: list[Count | Overheard]) -> Rendered:
+        heard = [
+            Traced(request_id=output.request_id, trace_id=output.text, is_last=output.is_last)
+            for output in outputs
+            if isinstance(output, Overheard)
+        ]
+        rendered = Rendered([], [], [], heard)
         for output in outputs:
+            if isinstance(output, Overheard):
+                continue
             if output.request_id not in self._known:
                 continue
             is_stopped = output.number == 13 and self._known[output.request_id].endswith("!")

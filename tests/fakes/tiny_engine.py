@@ -9,7 +9,7 @@ import torch
 from models.addon_config import RANK_MAX
 from models.addons import adaptable_layers, inspect_addon
 from models.info import ModelInfo
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from runtime.llm.adapters.adaptation import Adaptation
 from runtime.llm.adapters.adapter import LoraAdapter
 from runtime.llm.adapters.places import find_places
@@ -25,7 +25,7 @@ from runtime.llm.request import Adapter, Generation, Request, TokenOutput
 from runtime.llm.speculation.draft_model import TorchDraftModel
 from runtime.llm.vision.load import load_vision
 from runtime.llm.vision.runner import VisionRunner
-from runtime.protocol import Speculation
+from runtime.settings import Speculation
 from runtime.submission import SamplingParams
 
 BLOCK_SIZE = 8
@@ -44,7 +44,7 @@ class TinyModel:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.dtype = dtype
-        self.info: ModelInfo = inspect_model(directory)
+        self.info: ModelInfo = inspect_llm(directory)
         self.model, self.packing = load_weights(
             build_skeleton(directory, self.info, max_context_length),
             directory,

@@ -11,7 +11,7 @@ import pytest
 
 from models.addons import adaptable_layers, inspect_addon
 from models.info import AddonInfo, FixedSize, ModelInfo
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from models.refusal import ModelRefused, RefusalReason
 from models.sizing import adapter_bytes
 from tests.fakes.safetensors_file import join, split
@@ -30,7 +30,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base_info(base: Path) -> ModelInfo:
-    return inspect_model(base)
+    return inspect_llm(base)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_weights_whose_hash_is_known_are_not_hashed_again(world: World) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_addon_is_larger_than_what_is_set_aside_for_it(tmp_path: Path, architecture: Architecture) -> None:
     base = build_tiny_model(tmp_path / "base", architecture)
-    base_info = inspect_model(base)
+    base_info = inspect_llm(base)
     info = inspect_addon(build_tiny_addon(tmp_path / "addon", base, rank=5), base, base_info)
     assert 4 * info.num_parameters <= adapter_bytes(base_info, "float32", 5) < 8 * info.num_parameters * 3 / 2
 
@@ -158,7 +158,7 @@ def test_another_rank_than_the_config_says_is_refused(world: World, rank: int) -
 
 def test_an_addon_to_a_larger_base_is_refused(world: World, tmp_path: Path) -> None:
     larger = build_tiny_model(tmp_path / "larger", "llama", hidden_size=128)
-    refused = World(world.directory, larger, inspect_model(larger)).refusal()
+    refused = World(world.directory, larger, inspect_llm(larger)).refusal()
     assert refused.reason is RefusalReason.WRONG_TENSOR
     assert "has shape [64, 4]; rank and base model call for [128, 4]" in refused.message
 
@@ -199,7 +199,7 @@ def test_what_is_ignored_is_said(world: World) -> None:
 
 def test_layers_of_a_model_that_reads_images_are_known_by_all_their_names(world: World, base: Path) -> None:
     vision = vision_info(FixedSize(height=4, width=4))
-    seeing = World(world.directory, base, msgspec.structs.replace(inspect_model(base), vision=vision))
+    seeing = World(world.directory, base, msgspec.structs.replace(inspect_llm(base), vision=vision))
     expected = seeing.inspect()
     world.rename(f"{PREFIX}model.", f"{PREFIX}model.language_model.")
     assert seeing.inspect().target_modules == expected.target_modules

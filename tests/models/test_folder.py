@@ -54,8 +54,8 @@ def test_a_folder_without_end_is_refused(tmp_path: Path) -> None:
     assert refusal_of_listing(tmp_path).reason == RefusalReason.UNSAFE_FILE
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "", ".", "..", "a\0b", "sub/file"])
-def test_only_names_directly_inside_are_opened(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "", ".", "..", "a\0b", "a/../b", "a//b", "a/", "a/b/c/d"])
+def test_only_names_inside_are_opened(tmp_path: Path, name: str) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     (tmp_path / "secret").write_text("s")
@@ -128,3 +128,43 @@ def test_malformed_json_names_its_file(tmp_path: Path) -> None:
         folder.read_json("a.json", bytes_max=100, values_max=10)
     assert refused.value.reason == RefusalReason.MALFORMED_JSON
     assert refused.value.message.startswith("a.json: ")
+
+
+def test_files_in_folders_are_listed_opened_and_hashed_under_their_whole_name(tmp_path: Path) -> None:
+    inner = tmp_path / "controlnet" / "canny"
+    inner.mkdir(parents=True)
+    (inner / "config.json").write_text("{}")
+    (tmp_path / "model_index.json").write_text("{}")
+    with ModelFolder(tmp_path) as folder:
+        assert folder.list_tree() == ["controlnet/canny/config.json", "model_index.json"]
+        assert folder.read("controlnet/canny/config.json", bytes_max=10) == b"{}"
+        assert folder.sha256 == {"controlnet/canny/config.json": hashlib.sha256(b"{}").hexdigest()}
+
+
+def test_a_link_anywhere_in_the_tree_is_refused(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    (inside / "unet").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "config.json").write_text("secret")
+    (inside / "unet" / "config.json").symlink_to(outside / "config.json")
+    (inside / "vae").symlink_to(outside)
+    with ModelFolder(inside) as folder:
+        for name in ("unet/config.json", "vae/config.json"):
+            with pytest.raises(ModelRefused) as refused:
+                folder.open(name)
+            assert refused.value.reason == RefusalReason.UNSAFE_FILE
+        with pytest.raises(ModelRefused, match="symbolic link"):
+            folder.list_tree()
+
+
+def test_folders_that_are_too_deep_or_too_full_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er" / "est").mkdir(parents=True)
+    with ModelFolder(tmp_path) as folder, pytest.raises(ModelRefused, match="deeper than 2 folders"):
+        folder.list_tree()
+    full = tmp_path / "full"
+    for number in range(3):
+        (full / str(number)).mkdir(parents=True)
+        for index in range(ENTRIES_MAX // 3 + 1):
+            (full / str(number) / str(index)).touch()
+    with ModelFolder(full) as folder, pytest.raises(ModelRefused, match="more than 1024 entries"):
+        folder.list_tree()

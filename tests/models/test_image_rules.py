@@ -9,7 +9,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from models.image_rules import PATCHES_PER_IMAGE_MAX, scaled_size
 from models.info import AreaSize, FixedSize
-from models.inspection import RefusalReason, inspect_model
+from models.llm_folder import inspect_llm
+from models.refusal import RefusalReason
 from models.vision import max_image_patches
 from tests.fakes.tiny_vlm import VisionFamily
 from tests.models.vision_folders import Change, copied, refusal
@@ -46,14 +47,14 @@ def test_transformers_5_keeps_the_image_processor_in_the_processors_config(llava
     copied(llava, tmp_path, without="preprocessor_config.json")
     settings = json.loads((llava / "preprocessor_config.json").read_bytes())
     (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": settings}))
-    assert inspect_model(tmp_path).vision == inspect_model(llava).vision
+    assert inspect_llm(tmp_path).vision == inspect_llm(llava).vision
 
 
 def test_llavas_own_processor_makes_images_square_first(llava: Path, tmp_path: Path) -> None:
     def pad(processor: dict[str, Any]) -> None:
         processor.update(image_processor_type="LlavaImageProcessor", do_pad=True, image_mean=[0.5, 0.25, 1.0])
 
-    vision = inspect_model(copied(llava, tmp_path, preprocessor_config=pad)).vision
+    vision = inspect_llm(copied(llava, tmp_path, preprocessor_config=pad)).vision
     assert vision is not None
     assert isinstance(vision.size, FixedSize)
     assert vision.size.padding == (127, 63, 255)
@@ -61,7 +62,7 @@ def test_llavas_own_processor_makes_images_square_first(llava: Path, tmp_path: P
 
 def test_images_larger_than_an_encoder_should_see_are_shrunk(qwen: Path, tmp_path: Path) -> None:
     directory = copied(qwen, tmp_path, preprocessor_config=lambda processor: processor.update(max_pixels=10**8))
-    vision = inspect_model(directory).vision
+    vision = inspect_llm(directory).vision
     assert vision is not None
     assert max_image_patches(vision) == PATCHES_PER_IMAGE_MAX
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from models.architectures import read_decoder_config
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from models.refusal import ModelRefused, RefusalReason
 from models.text_halves import has_unserved_half, served_config, text_name
 from tests.fakes.safetensors_file import entry, join, split
@@ -25,15 +25,15 @@ def config_of(directory: Path) -> dict[str, Any]:
 
 
 def test_the_text_half_is_the_model_that_is_served(whole: Path) -> None:
-    info = inspect_model(whole)
+    info = inspect_llm(whole)
     assert (info.architecture, info.model_type, info.vision) == ("Gemma3ForCausalLM", "gemma3_text", None)
     assert sum("text half" in warning for warning in info.warnings) == 1
     assert sum("vision_tower" in warning or "multi_modal" in warning for warning in info.warnings) == 1
 
 
 def test_only_its_own_weights_count(whole: Path, tmp_path: Path) -> None:
-    alone = inspect_model(build_tiny_model(tmp_path, "gemma3"))
-    assert inspect_model(whole).num_parameters == alone.num_parameters
+    alone = inspect_llm(build_tiny_model(tmp_path, "gemma3"))
+    assert inspect_llm(whole).num_parameters == alone.num_parameters
 
 
 def test_a_model_that_reads_text_only_is_its_own_half(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_other_tensors_are_refused_as_everywhere(whole: Path, tmp_path: Path) ->
     header, data = split(weights)
     join(weights, header | {"audio_tower.weight": entry("F32", [2], len(data), len(data) + 8)}, data + bytes(8))
     with pytest.raises(ModelRefused) as refused:
-        inspect_model(directory)
+        inspect_llm(directory)
     assert refused.value.reason == RefusalReason.UNEXPECTED_TENSOR
 
 

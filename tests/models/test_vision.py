@@ -5,7 +5,7 @@ import pytest
 from transformers import CLIPVisionConfig, LlamaConfig, MistralConfig, Qwen2VLConfig
 
 from models.info import AreaSize, FixedSize, ModelInfo
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from models.sizing import encoder_bytes, image_cache_bytes, replica_bytes
 from models.vision import max_image_patches, num_image_tokens, text_config, text_half
 from tests.fakes.tiny_vlm import IMAGE_EDGE, IMAGE_TOKEN_ID
@@ -13,7 +13,7 @@ from tests.models.vision_folders import Change, copied, refusal
 
 
 def test_llava_is_described(llava: Path) -> None:
-    info = inspect_model(llava)
+    info = inspect_llm(llava)
     assert (info.architecture, info.model_type) == ("LlavaForConditionalGeneration", "llava")
     assert (text_half(info).architecture, text_half(info).model_type) == ("LlamaForCausalLM", "llama")
     vision = info.vision
@@ -24,7 +24,7 @@ def test_llava_is_described(llava: Path) -> None:
 
 
 def test_qwen2_vl_is_described(qwen: Path) -> None:
-    info = inspect_model(qwen)
+    info = inspect_llm(qwen)
     vision = info.vision
     assert vision is not None
     assert (text_half(info).architecture, vision.mrope_section) == ("Qwen2ForCausalLM", [2, 3, 3])
@@ -33,7 +33,7 @@ def test_qwen2_vl_is_described(qwen: Path) -> None:
 
 
 def test_memory_is_planned_for_the_encoder(qwen: Path) -> None:
-    info = inspect_model(qwen)
+    info = inspect_llm(qwen)
     assert info.vision is not None
     assert max_image_patches(info.vision) == 160
     assert image_cache_bytes(info, "float32") == 64 * 40 * 64 * 4

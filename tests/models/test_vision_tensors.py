@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from models.inspection import RefusalReason, inspect_model
+from models.llm_folder import inspect_llm
+from models.refusal import RefusalReason
 from models.vision_tensors import canonical_name
 from tests.models.vision_folders import copied, refusal
 
@@ -35,7 +36,7 @@ def test_checkpoints_with_older_names_and_with_what_can_be_computed_are_taken(ll
     older = {name.replace("vision_tower.", "vision_tower.vision_model."): tensor for name, tensor in tensors.items()}
     older["vision_tower.vision_model.embeddings.position_ids"] = np.arange(17)
     save_file(older, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    assert inspect_model(tmp_path).num_parameters == inspect_model(llava).num_parameters
+    assert inspect_llm(tmp_path).num_parameters == inspect_llm(llava).num_parameters
     older["model.vision_tower.pre_layrnorm.bias"] = tensors["vision_tower.pre_layrnorm.bias"]
     save_file(older, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert refusal(tmp_path).reason is RefusalReason.DUPLICATE_TENSOR

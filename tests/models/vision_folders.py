@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from models.inspection import ModelRefused, inspect_model
+from models.llm_folder import inspect_llm
+from models.refusal import ModelRefused
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -28,5 +29,5 @@ def copied(source: Path, target: Path, *, without: str | None = None, **changes:
 
 def refusal(directory: Path) -> ModelRefused:
     with pytest.raises(ModelRefused) as refused:
-        inspect_model(directory)
+        inspect_llm(directory)
     return refused.value

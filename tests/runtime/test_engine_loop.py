@@ -7,7 +7,8 @@ import pytest
 
 from runtime.engine import RequestRefused
 from runtime.engine_loop import Add, Cancel, Command, EngineLoop, FallAsleep, Progress, StepOutputs, Stop, WakeUp
-from runtime.protocol import Asleep, Awake, FailureCode, FromWorker, ProtocolError
+from runtime.message import FailureCode
+from runtime.protocol import Asleep, Awake, FromWorker, ProtocolError
 from tests.fakes.scripted_worker import CountingEngine, CountRequest
 
 

@@ -8,9 +8,10 @@ import psutil
 
 from appliance.orchestrator.process import WorkerProcess, prepare_run_dir
 from appliance.orchestrator.worker_client import WorkerClient
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from runtime.preparation import prepare
-from runtime.protocol import LlmSettings, Load, Submit
+from runtime.protocol import Load, Submit
+from runtime.settings import LlmSettings
 from runtime.submission import SamplingParams, TextPrompt
 from tests.fakes.fake_gpus import fake_device
 from tests.fakes.tiny_llm import build_tiny_model
@@ -54,9 +55,8 @@ def title(worker: WorkerProcess) -> str:
 
 def _load(directory: Path) -> Load:
     return Load(
-        kind="llm",
         model_dir=str(directory),
-        file_sha256=inspect_model(directory).file_sha256,
+        file_sha256=inspect_llm(directory).file_sha256,
         settings=LlmSettings(
             device="cpu", dtype="float32", memory_budget_bytes=600 * MIB, max_context_length=256, max_num_requests=4
         ),

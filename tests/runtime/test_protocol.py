@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from appliance.errors import Code
 from runtime import protocol
+from runtime.message import FailureCode
 from runtime.protocol import (
     FRAME_BYTES_MAX,
     FRAME_HEADER,
     Abort,
     Delta,
-    FailureCode,
     FromWorker,
     Outputs,
     ProtocolError,

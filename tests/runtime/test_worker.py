@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.message import FailureCode
 from runtime.protocol import (
     FRAME_BYTES_MAX,
     FRAME_HEADER,
@@ -18,11 +19,9 @@ from runtime.protocol import (
     AdapterFailed,
     AdapterLoaded,
     Failed,
-    FailureCode,
     FromWorker,
     Heartbeat,
     Hello,
-    LlmSettings,
     Load,
     LoadAdapter,
     Loaded,
@@ -37,7 +36,10 @@ from runtime.protocol import (
     encode_frame,
     frame_length,
 )
+from runtime.settings import LlmSettings
 from runtime.submission import TextPrompt
+from runtime.tasks.embedding import Score
+from runtime.tasks.speech import AudioChunk, Listen, Listening, Traced
 
 DEADLINE_S = 30.0
 
@@ -76,7 +78,7 @@ class DaemonEnd:
 
     def load(self, model_dir: str = "some") -> FromWorker:
         settings = LlmSettings(device="cpu", dtype="float32", memory_budget_bytes=1, max_context_length=1)
-        self.send(Load(kind="llm", model_dir=model_dir, file_sha256={}, settings=settings))
+        self.send(Load(model_dir=model_dir, file_sha256={}, settings=settings))
         return self.until(lambda message: isinstance(message, Loaded | LoadFailed))[-1]
 
     def text(self, request_id: str) -> str:
@@ -138,7 +140,7 @@ def loaded(daemon: DaemonEnd) -> DaemonEnd:
 def test_it_says_hello_then_reports_the_load(daemon: DaemonEnd) -> None:
     assert daemon.receive() == Hello(protocol=PROTOCOL_VERSION, pid=daemon.process.pid)
     settings = LlmSettings(device="cpu", dtype="float32", memory_budget_bytes=1, max_context_length=1)
-    daemon.send(Load(kind="llm", model_dir="some", file_sha256={}, settings=settings))
+    daemon.send(Load(model_dir="some", file_sha256={}, settings=settings))
     seen = daemon.until(lambda message: isinstance(message, Loaded))
     assert LoadProgress(stage="weights", fraction=0.5) in seen
 
@@ -189,6 +191,31 @@ def test_a_request_whose_client_left_while_it_waited_is_forgotten(loaded: Daemon
     heard = loaded.until(lambda message: is_end(message, "b"))
     ids = {delta.request_id for message in heard if isinstance(message, Outputs) for delta in message.deltas}
     assert "a" not in ids
+
+
+def test_what_follows_a_task_reaches_its_engine_and_pieces_come_back(loaded: DaemonEnd) -> None:
+    loaded.send(Listen(request_id="l", listening=Listening()))
+    for text in ("one", "", "two"):
+        loaded.send(AudioChunk(request_id="l", data=text.encode(), is_last=text == "two"))
+    heard = loaded.until(lambda message: isinstance(message, Traced) and message.is_last)
+    assert [message.trace_id for message in heard if isinstance(message, Traced)] == ["one", "two"]
+
+
+@pytest.mark.parametrize(("data", "code"), [(b"refuse", FailureCode.INVALID), (b"break", FailureCode.INTERNAL)])
+def test_what_follows_and_is_refused_ends_its_request_only(loaded: DaemonEnd, data: bytes, code: FailureCode) -> None:
+    for request_id in "ab":
+        loaded.send(Listen(request_id=request_id, listening=Listening()))
+    loaded.send(AudioChunk(request_id="a", data=data))
+    failure = loaded.failure()
+    assert (failure.request_id, failure.code) == ("a", code)
+    loaded.send(AudioChunk(request_id="b", data=b"fine", is_last=True))
+    assert loaded.until(lambda message: isinstance(message, Traced))
+
+
+def test_a_task_of_another_kind_is_refused(loaded: DaemonEnd) -> None:
+    loaded.send(Score(request_id="s", query="q", documents=["d"]))
+    assert (failure := loaded.failure()).code is FailureCode.INVALID
+    assert "not of a kind" in failure.message
 
 
 def test_an_addon_is_loaded_used_and_unloaded(loaded: DaemonEnd) -> None:

@@ -12,7 +12,7 @@ from appliance.api.control.money import Money, to_money
 from appliance.api.control.usage import BillingWindow
 from appliance.api.control.wire import Answer, decode_query
 from appliance.api.routing import Permission, Route, principal, services
-from appliance.services.prices import FREE, HOUR_S, MILLION, Prices
+from appliance.services.prices import FREE, HOUR_S, MILLION, MINUTE_MS, Prices
 from appliance.services.usage import DEVICES, Dimension, Place, UsageAsk, UsageRow
 
 GROUPED_BY = (Dimension.MODEL, Dimension.DEPLOYMENT, Dimension.ACCELERATOR)
@@ -24,8 +24,10 @@ class LineItem(Answer, frozen=True, kw_only=True):
     grouping_value: str
     secondary_grouping_key: str
     secondary_grouping_value: str
-    quantity: Annotated[float, msgspec.Meta(description="Tokens, or hours of one device.")]
-    unit_amount: Annotated[Money | None, msgspec.Meta(description="Of a million tokens, or of an hour.")] = None
+    quantity: Annotated[float, msgspec.Meta(description="Tokens, minutes of sound, pictures, or hours of one device.")]
+    unit_amount: Annotated[
+        Money | None, msgspec.Meta(description="Of a million tokens, a minute, a picture, or an hour.")
+    ] = None
     total_cost: Money | None = None
 
 
@@ -55,6 +57,10 @@ def line_items(rows: Iterable[UsageRow], prices: Prices) -> Iterator[LineItem]:
         yield item("Prompt tokens", counts.num_prompt_tokens - counts.num_cached_tokens, price.prompt, MILLION)
         yield item("Cached prompt tokens", counts.num_cached_tokens, price.of_cached_prompt, MILLION)
         yield item("Completion tokens", counts.num_completion_tokens, price.completion, MILLION)
+        if counts.audio_ms:
+            yield item("Audio minutes", counts.audio_ms / MINUTE_MS, price.audio_minute, 1)
+        if counts.num_images:
+            yield item("Images", counts.num_images, price.image, 1)
 
 
 def _item(

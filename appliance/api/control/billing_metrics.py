@@ -1,4 +1,6 @@
-"""What an account used as a table for spreadsheets, in the columns that `billing export-metrics` is known for."""
+"""What an account used as a table for spreadsheets, in the columns that `billing export-metrics` is known for.
+
+Two more follow them, of what is no tokens."""
 
 import csv
 import io
@@ -24,6 +26,8 @@ COLUMNS = (
     "parameter_count",
     "prompt_tokens",
     "completion_tokens",
+    "audio_input_seconds",
+    "image_count",
 )
 BUCKETS = ((4e9, "0B-4B"), (16e9, "4B-16B"), (80e9, "16B-80B"))
 """Sizes of models, by their parameters."""
@@ -58,6 +62,8 @@ def to_csv(exported: Iterable[ExportedRow]) -> str:
                 num_parameters or "",
                 row.counts.num_prompt_tokens,
                 row.counts.num_completion_tokens,
+                row.counts.audio_ms / 1000,
+                row.counts.num_images,
             )
         )
     return out.getvalue()

@@ -8,7 +8,7 @@ from appliance.api.control.wire import Answer, Status, render_time
 from appliance.domain import DeployedModel, Model, Precision
 from appliance.services.model_spec import found_of
 from models.fireworks_json import ConversationConfig as StatedConfig
-from models.info import ModelInfo
+from models.info import AnyServedInfo, ModelInfo
 
 PRECISIONS = {"bfloat16": "BF16", "float16": "FP16", "float32": "FP32"}
 
@@ -94,7 +94,7 @@ def render_model(
         conversation_config=_render_config(config) if config else None,
         default_draft_model=model.default_draft_model,
         default_draft_token_count=model.default_draft_token_count,
-        default_sampling_params=info.default_sampling if info else None,
+        default_sampling_params=info.default_sampling if isinstance(info, ModelInfo) else None,
         deprecation_date=_render_date(model.deprecation_date) if model.deprecation_date else None,
         github_url=model.github_url,
         hugging_face_url=model.hugging_face_url,
@@ -112,7 +112,7 @@ def render_model(
     )
 
 
-def _render_details(info: ModelInfo, is_whole: bool) -> BaseModelDetails:
+def _render_details(info: AnyServedInfo, is_whole: bool) -> BaseModelDetails:
     return BaseModelDetails(
         checkpoint_format=CheckpointFormat.HUGGINGFACE,
         model_type=info.model_type,

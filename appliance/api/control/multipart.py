@@ -44,13 +44,13 @@ async def open_file_part(request: web.Request, field: str, max_bytes: int, idle_
         raise _too_large(field, max_bytes)
     if not request.content_type.startswith("multipart/"):
         raise HearthError(Code.INVALID, f"{field}: send it as multipart/form-data", field)
-    part = await _find(await _in_time(request.multipart(), field, idle_timeout_s), field, idle_timeout_s)
+    part = await _find(await in_time(request.multipart(), field, idle_timeout_s), field, idle_timeout_s)
     return FilePart(part.filename, _read(part, field, max_bytes, idle_timeout_s))
 
 
 async def _find(reader: MultipartReader, field: str, idle_timeout_s: float) -> BodyPartReader:
     for _ in range(PARTS_MAX):
-        part = await _in_time(reader.next(), field, idle_timeout_s)
+        part = await in_time(reader.next(), field, idle_timeout_s)
         if part is None:
             break
         if not isinstance(part, BodyPartReader):
@@ -67,26 +67,26 @@ async def _find(reader: MultipartReader, field: str, idle_timeout_s: float) -> B
 async def _read(part: BodyPartReader, field: str, max_bytes: int, idle_timeout_s: float) -> AsyncIterator[bytes]:
     num_bytes = 0
     while not part.at_eof():
-        chunk = await _in_time(part.read_chunk(), field, idle_timeout_s)
+        chunk = await in_time(part.read_chunk(), field, idle_timeout_s)
         num_bytes += len(chunk)
         if num_bytes > max_bytes:
             raise _too_large(field, max_bytes)
         yield chunk
     if part.headers.get("Content-Length", str(num_bytes)) != str(num_bytes):
-        raise _unreadable(field)
+        raise unreadable(field)
 
 
-async def _in_time(reading: Awaitable[T], field: str, idle_timeout_s: float) -> T:
+async def in_time(reading: Awaitable[T], field: str, idle_timeout_s: float) -> T:
     try:
         async with asyncio.timeout(idle_timeout_s):
             return await reading
     except TimeoutError as error:
         raise HearthError(Code.TIMEOUT, "the request body did not arrive in time") from error
     except _MALFORMED as error:
-        raise _unreadable(field) from error
+        raise unreadable(field) from error
 
 
-def _unreadable(field: str) -> HearthError:
+def unreadable(field: str) -> HearthError:
     return HearthError(Code.INVALID, "the request body is no readable multipart/form-data", field)
 
 

@@ -88,6 +88,6 @@ def _parse_content_range(header: str) -> Part:
 
 
 ROUTES = [
-    Route("PUT", "/v1/uploads/{token}/{filename}", receive_file, Permission.SIGNED_URL, answer=UploadedFile),
-    Route("GET", "/v1/downloads/{token}/{filename}", send_file, Permission.SIGNED_URL, answer=DownloadedFile),
+    Route("PUT", "/v1/uploads/{token}/{filename:.+}", receive_file, Permission.SIGNED_URL, answer=UploadedFile),
+    Route("GET", "/v1/downloads/{token}/{filename:.+}", send_file, Permission.SIGNED_URL, answer=DownloadedFile),
 ]

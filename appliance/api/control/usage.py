@@ -60,19 +60,21 @@ class DailyUsage(Answer, frozen=True, kw_only=True):
     prompt_tokens: Count
     cached_prompt_tokens: Annotated[str, msgspec.Meta(description="Of the prompt tokens.")]
     completion_tokens: Count
+    audio_input_seconds: Annotated[float, msgspec.Meta(description="Of sound that was listened to.")] = 0.0
+    image_count: Annotated[str, msgspec.Meta(description="Pictures that were made.", examples=["3"])] = "0"
     cost: Annotated[Money | None, msgspec.Meta(description="Where the box has a price table.")] = None
     group: Annotated[dict[str, str], msgspec.Meta(examples=[{"api_key_id": "abc"}])]
 
 
 class ServerlessUsage(DailyUsage, frozen=True, kw_only=True):
-    """Tokens on deployments that other accounts use as well."""
+    """Tokens, sound and pictures on deployments that other accounts use as well."""
 
     model_name: str
     api_key_id: str
 
 
 class DedicatedUsage(DailyUsage, frozen=True, kw_only=True):
-    """Of the account's own deployments: the time of their devices, and the tokens that they brought."""
+    """Of the account's own deployments: the time of their devices, and what they did in it."""
 
     deployment_id: str
     base_model: str
@@ -167,6 +169,8 @@ def _shared(row: UsageRow, prices: Prices) -> dict[str, Any]:
         "prompt_tokens": str(row.counts.num_prompt_tokens),
         "cached_prompt_tokens": str(row.counts.num_cached_tokens),
         "completion_tokens": str(row.counts.num_completion_tokens),
+        "audio_input_seconds": row.counts.audio_ms / 1000,
+        "image_count": str(row.counts.num_images),
         "cost": to_money(row.cost, prices),
         "group": {dimension.value: value for dimension, value in row.group.items()},
     }

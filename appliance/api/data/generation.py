@@ -155,7 +155,7 @@ def to_generation(
         affinity_key=request.headers.get(SESSION_AFFINITY_HEADER) or body.prompt_cache_key or body.user,
         isolation_key=body.prompt_cache_isolation_key or request.headers.get(ISOLATION_KEY_HEADER),
         cache_max_tokens=body.prompt_cache_max_len,
-        cold_start_wait_s=_cold_start_wait_s(request),
+        cold_start_wait_s=cold_start_wait_s(request),
     )
 
 
@@ -231,7 +231,7 @@ def _prediction(body: GenerationBody) -> str | list[int]:
     return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
-def _cold_start_wait_s(request: web.Request) -> float | None:
+def cold_start_wait_s(request: web.Request) -> float | None:
     text = request.headers.get(COLD_START_WAIT_HEADER)
     if text is None:
         return None

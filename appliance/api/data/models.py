@@ -8,6 +8,7 @@ from appliance.api.routing import Permission, Route, principal, services
 from appliance.errors import Code, HearthError
 from appliance.names import parse_name
 from appliance.services.targets import Askable
+from models.info import ModelInfo
 
 
 class ServedModel(msgspec.Struct):
@@ -46,13 +47,14 @@ async def get_served_model(request: web.Request) -> web.StreamResponse:
 
 def _render(askable: Askable) -> ServedModel:
     model, info = askable
+    llm = info if isinstance(info, ModelInfo) else None
     return ServedModel(
         id=model.name,
         created=int(model.created_at),
         owned_by=model.account_id,
         kind=model.kind,
-        supports_chat=info is not None and info.has_chat_template,
-        supports_image_input=info is not None and info.vision is not None,
+        supports_chat=llm is not None and llm.has_chat_template,
+        supports_image_input=llm is not None and llm.vision is not None,
         context_length=0 if info is None else info.max_context_length,
     )
 

@@ -19,7 +19,7 @@ OLDER_NAMES = {"speculation-prompt-matched-tokens": "speculation-matched-tokens"
 
 Figure = int | float | str | dict[str, int | float]
 
-_BACKEND_HOST = socket.gethostname()
+BACKEND_HOST = socket.gethostname()
 
 
 class Stopwatch:
@@ -49,7 +49,7 @@ class Stopwatch:
             "server-time-to-first-token": self._first_token_s or 0.0,
             "server-processing-time": time.monotonic() - self._started,
             "deployment": self._deployment,
-            "backend-host": _BACKEND_HOST,
+            "backend-host": BACKEND_HOST,
             "sampling-options": self._sampling_options,
         }
         if self._worker is not None:

@@ -18,6 +18,21 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "max_tokens": 16,
         "messages": [{"role": "user", "content": "What is Hearth?"}],
     },
+    "create_embedding": {"model": "accounts/hearth/models/my-embedder", "input": ["What is Hearth?", "A fireplace."]},
+    "create_rerank": {
+        "model": "accounts/hearth/models/my-reranker",
+        "query": "What is Hearth?",
+        "documents": ["A fireplace.", "A kettle."],
+        "top_n": 1,
+    },
+    "generate_image": {"prompt": "A red fox asleep beside a small fire", "width": 1024, "height": 1024, "seed": 7},
+    "run_text_to_image": {"prompt": "A red fox asleep beside a small fire", "aspect_ratio": "16:9", "seed": 7},
+    "create_image": {
+        "model": "accounts/hearth/models/my-painter",
+        "prompt": "A red fox asleep beside a small fire",
+        "size": "1024x1024",
+        "n": 2,
+    },
     "create_model": {
         "modelId": "my-model",
         "model": {"displayName": "My model", "kind": "HF_BASE_MODEL"},

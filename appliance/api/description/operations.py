@@ -16,6 +16,7 @@ from appliance.api.routing import Content, Permission, Route
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
 class Operations:
@@ -48,7 +49,7 @@ class Operations:
 
     def _body(self, route: Route, body: type[msgspec.Struct] | Content) -> dict[str, Any]:
         if isinstance(body, Content):
-            return {"required": True, "description": body.description, "content": _described(body)}
+            return {"required": True, "description": body.description, "content": self._described(body)}
         media: dict[str, Any] = {"schema": self._schemas.of(body)}
         if example := EXAMPLES.get(route.handler.__name__):
             media["example"] = example
@@ -57,10 +58,13 @@ class Operations:
     def _success(self, route: Route) -> dict[str, Any]:
         headers = OF_INFERENCE if route.permission is Permission.INFER else OF_EVERY_ANSWER
         if isinstance(route.answer, Content):
-            return {"description": route.answer.description, "headers": headers, "content": _described(route.answer)}
+            content = self._described(route.answer)
+            return {"description": route.answer.description, "headers": headers, "content": content}
         response: dict[str, Any] = {"description": "Success", "headers": headers}
         if route.answer is not None:
             response["content"] = {JSON: {"schema": self._answer(route, route.answer)}}
+        for other in route.other_answers:
+            response["content"] |= self._described(other)
         if route.event is not None:
             response["content"][EVENTS] = {"schema": self._events(route.event)}
         if links := links_of(route, self._routes, self._ids):
@@ -75,6 +79,8 @@ class Operations:
 
     def _answer(self, route: Route, answer: type[msgspec.Struct]) -> dict[str, Any]:
         schema = self._schemas.of(answer)
+        if route.is_array:
+            return {"type": "array", "items": schema}
         if route.plural is None:
             return schema
         members = {
@@ -84,10 +90,15 @@ class Operations:
         }
         return {"type": "object", "properties": members, "required": list(members)}
 
-
-def _described(content: Content) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string"} if content.is_text else {}
-    if content.parts:
-        file = {"type": "string", "contentMediaType": "application/octet-stream"}
-        schema = {"type": "object", "properties": dict.fromkeys(content.parts, file), "required": list(content.parts)}
-    return {content.media_type: {"schema": schema}}
+    def _described(self, content: Content) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "string"} if content.is_text else {}
+        if content.parts:
+            schema = {"type": "object", "properties": dict.fromkeys(content.parts, _FILE), "required": [*content.parts]}
+        if content.fields is not None:
+            fields = msgspec.structs.fields(content.fields)
+            own = self._schemas.properties(content.fields)
+            schema["properties"] |= {
+                field.encode_name: _FILE if field.type == bytes | None else own[field.encode_name] for field in fields
+            }
+            schema["required"] += [field.encode_name for field in fields if field.required]
+        return {content.media_type: {"schema": schema}}

@@ -38,6 +38,15 @@ _UPDATE_MASK = {
 }
 
 
+_UPGRADE = {
+    "name": "Upgrade",
+    "in": "header",
+    "required": True,
+    "schema": {"const": "websocket"},
+    "description": "With the other headers that open a websocket.",
+}
+
+
 def shown_path(path: str) -> str:
     """Without the patterns that only the router needs."""
     return _PARAMETER.sub(r"{\1}", path)
@@ -60,6 +69,8 @@ def parameters_of(route: Route, schemas: Schemas) -> list[dict[str, Any]]:
         found.append(_UPDATE_MASK)
     if route.permission is Permission.INFER:
         found += _OF_INFERENCE
+    if route.is_websocket:
+        found.append(_UPGRADE)
     return found
 
 

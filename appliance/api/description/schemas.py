@@ -45,7 +45,9 @@ class Schemas:
 
 def _kinds_of(route: Route) -> Iterable[type[msgspec.Struct]]:
     for kind in (route.body, route.answer, route.query, route.event):
-        if kind is not None and not isinstance(kind, Content):
+        if isinstance(kind, Content):
+            kind = kind.fields
+        if kind is not None:
             yield kind
 
 

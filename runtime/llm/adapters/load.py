@@ -13,7 +13,8 @@ from runtime.llm.adapters.adapter import LoraAdapter
 from runtime.llm.adapters.places import find_places
 from runtime.llm.adapters.reading import BaseModel, read_adapter
 from runtime.llm.adapters.shelf import AdapterShelf, no_adapters
-from runtime.protocol import LlmSettings, LoadAdapter
+from runtime.protocol import LoadAdapter
+from runtime.settings import LlmSettings
 
 
 class AdapterSupport(NamedTuple):

@@ -6,20 +6,29 @@ it to their end. Until then it counts: never are there more adapters in memory t
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from queue import SimpleQueue
+from typing import Any, Protocol
 from weakref import WeakSet
 
 import torch
 
 from runtime.engine import LoadRefused, Postponed, RequestRefused
-from runtime.llm.adapters.adapter import LoraAdapter
-from runtime.protocol import FailureCode, LoadAdapter
+from runtime.message import FailureCode
+from runtime.protocol import LoadAdapter
 
 logger = logging.getLogger(__name__)
 
-ReadAdapter = Callable[[LoadAdapter], LoraAdapter]
+
+class Adapter(Protocol):
+    """Whatever the engine makes of an addon's files."""
+
+    @property
+    def file_sha256(self) -> Mapping[str, str]: ...
+
+
+ReadAdapter = Callable[[LoadAdapter], Adapter]
 """Raises LoadRefused."""
 
 
@@ -41,14 +50,14 @@ class AdapterShelf:
         self._num_places = num_places
         self._lock = threading.Lock()
         """Over all that follows."""
-        self._ready: dict[str, LoraAdapter] = {}
-        self._alive: WeakSet[LoraAdapter] = WeakSet()
+        self._ready: dict[str, Adapter] = {}
+        self._alive: WeakSet[Adapter] = WeakSet()
         self._loading: list[_Job] = []
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def find(self, name: str) -> LoraAdapter:
-        """Raises Postponed while it is being loaded, RequestRefused when nobody asked for it."""
+    def find(self, name: str) -> Any:
+        """As `read` made it. Raises Postponed while it is being loaded, RequestRefused when nobody asked for it."""
         with self._lock:
             if name in self._ready:
                 return self._ready[name]
@@ -125,7 +134,7 @@ class AdapterShelf:
 def no_adapters() -> AdapterShelf:
     """Of a worker without memory for any: a load is refused before anything is read."""
 
-    def read(load: LoadAdapter) -> LoraAdapter:
+    def read(load: LoadAdapter) -> Adapter:
         raise AssertionError("there is no place")
 
     return AdapterShelf(read, 0)

@@ -2,7 +2,7 @@
 
 from models.gbnf import GbnfError, gbnf_to_lark
 from runtime.engine import RequestRefused
-from runtime.protocol import FailureCode
+from runtime.message import FailureCode
 from runtime.submission import GrammarConstraint, JsonConstraint
 
 

@@ -21,7 +21,7 @@ from runtime.llm.grammar.engine_tokenizer import GrammarTokenizer, brief
 from runtime.llm.grammar.matcher import GrammarMatcher
 from runtime.llm.grammar.vetting import GrammarRefused, Vetter
 from runtime.llm.request import TokenConstraint
-from runtime.protocol import FailureCode
+from runtime.message import FailureCode
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.loader import build_skeleton, load_weights
 from runtime.llm.speculation.draft_model import TorchDraftModel
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import LlmSettings
+from runtime.settings import LlmSettings
 
 
 class LoadedDraft(NamedTuple):

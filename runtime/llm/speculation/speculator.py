@@ -14,7 +14,7 @@ from runtime.llm.request import Batch, Request, ScheduledRequest
 from runtime.llm.speculation.acceptance import Acceptance
 from runtime.llm.speculation.ngram import NgramProposer
 from runtime.llm.speculation.prediction import PredictionProposer
-from runtime.protocol import Speculation
+from runtime.settings import Speculation
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from models.vision import num_image_tokens
 from runtime.engine import RequestRefused
 from runtime.llm.request import PromptImage
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import FailureCode
+from runtime.message import FailureCode
 from runtime.submission import ChatMessage, ImagePart
 
 MARKER = "<image>"

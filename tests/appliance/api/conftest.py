@@ -30,7 +30,6 @@ from appliance.orchestrator.supervisor import Supervisor
 from appliance.services.accounting import Accounting
 from appliance.services.audit_denials import AuditDenials
 from appliance.services.audit_logs import AuditLogs
-from appliance.services.builtin_model import BuiltinModel
 from appliance.services.deployed_models import DeployedModels
 from appliance.services.deployments import Box, Deployments
 from appliance.services.identity import Identity
@@ -49,6 +48,7 @@ from appliance.services.shape_matching import DeploymentShapes
 from appliance.services.transfers import Transfers
 from appliance.store import accounts, api_keys, deployed_models, deployments, models, users
 from appliance.store.database import Database, Transaction
+from models.builtin import BuiltinModel
 from models.info import AttentionInfo, ModelInfo
 from tests.fakes.fake_gpus import FakeInventory, fake_device
 from tests.fakes.fake_router import FakeRouter
@@ -153,7 +153,7 @@ def build_services(config: Config, database: Database, router: FakeRouter, root:
     transfers = Transfers(root / "uploads", b"k" * 32, GIB)
     model_files = ModelFiles(database, config.identity, transfers, models_dir=root / "models")
     builtin = BuiltinModel("ember-chat", root / "no-such-directory", "Ember")
-    models_service = Models(database, config.identity, model_files, uploads_dir=root / "uploads", builtin=builtin)
+    models_service = Models(database, config.identity, model_files, uploads_dir=root / "uploads", builtins=[builtin])
     return Services(
         live=live,
         identity=identity,

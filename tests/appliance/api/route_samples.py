@@ -5,7 +5,8 @@ the route table fail with the name of a route that has none.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -23,7 +24,12 @@ from tests.appliance.api.sample_objects import (
     make_deleted_deployment,
     make_deployment,
     make_key,
+    make_painter_in_path,
+    make_served_embedder,
+    make_served_listener,
     make_served_model,
+    make_served_painter,
+    make_served_ranker,
     make_uploading_dataset,
     make_uploading_model,
     name_owner,
@@ -37,7 +43,24 @@ IMPORTED_FOLDER = str(Path(__file__).parent / "data")
 _PARAMETER = re.compile(r"\{(\w+)(?::[^}]*)?\}")
 
 A = "/v1/accounts/{account_id}"
+IMAGES = "/inference/v1/image_generation/accounts/{account_id}/models/{model_id}"
+WORKFLOWS = "/inference/v1/workflows/accounts/{account_id}/models/{model_id}"
+VIDEOS = "/inference/v1/video_generation/accounts/{account_id}/models/{model_id}"
+NOT_SERVED = (
+    f"{IMAGES}/qr_code",
+    WORKFLOWS,
+    f"{WORKFLOWS}/get_result",
+    f"{VIDEOS}/image_to_video",
+    f"{VIDEOS}/animate",
+)
+IMAGE_FORMS: dict[str, dict[str, str | bytes]] = {
+    f"{IMAGES}/image_to_image": {"init_image": b"P6 1 1 255 \0\0\0", "prompt": "Hello", "image_strength": "0.5"},
+    f"{IMAGES}/control_net": {"control_image": b"P6 1 1 255 \0\0\0", "prompt": "Hello", "control_net_name": "canny"},
+    f"{IMAGES}/canny_edge_detection": {"image": b"P6 1 1 255 \0\0\0"},
+}
+MODEL_IN_PATH = [IMAGES, f"{WORKFLOWS}/text_to_image", *IMAGE_FORMS, *NOT_SERVED]
 OTHER_MAKERS: dict[str, Maker] = {
+    **dict.fromkeys(MODEL_IN_PATH, make_painter_in_path),
     f"{A}/models/{{model_id}}:getUploadEndpoint": make_uploading_model,
     f"{A}/models/{{model_id}}:validateUpload": make_uploading_model,
     f"{A}/models/{{model_id}}:import": make_uploading_model,
@@ -69,12 +92,37 @@ async def make_objects(api: Api, route: Route, owner: Owner) -> Ids:
     return ids
 
 
+def image_form_at(path: str, ids: Ids) -> aiohttp.FormData:
+    return image_form(IMAGE_FORMS[path])
+
+
+def image_form(parts: Mapping[str, str | bytes]) -> aiohttp.FormData:
+    form = aiohttp.FormData()
+    for name, value in parts.items():
+        form.add_field(name, value, filename="image.ppm" if isinstance(value, bytes) else None)
+    return form
+
+
 MESSAGES = [{"role": "user", "content": "Hello"}]
 QUOTA_SUBJECTS = (A, f"{A}/users/{{user_id}}", f"{A}/apiKeys/{{key_id}}")
 BODIES: dict[str, Callable[[Ids], object]] = {
     "POST /inference/v1/chat/completions": lambda ids: {"model": ids["model"], "messages": MESSAGES},
     "POST /inference/v1/completions": lambda ids: {"model": ids["model"], "prompt": "Hello"},
     "POST /inference/v1/messages": lambda ids: {"model": ids["model"], "messages": MESSAGES, "max_tokens": 5},
+    "POST /inference/v1/embeddings": lambda ids: {"model": ids["model"], "input": "Hello"},
+    "POST /inference/v1/rerank": lambda ids: {"model": ids["model"], "query": "Hello", "documents": ["Hi", "No"]},
+    **{
+        f"POST /inference/v1/audio/{route}": lambda ids: sound_form(ids["model"])
+        for route in ("transcriptions", "translations", "alignments")
+    },
+    f"POST {IMAGES}": lambda ids: {"prompt": "Hello"},
+    f"POST {WORKFLOWS}/text_to_image": lambda ids: {"prompt": "Hello"},
+    **{f"POST {path}": partial(image_form_at, path) for path in IMAGE_FORMS},
+    **{f"POST {path}": lambda ids: {} for path in NOT_SERVED},
+    "POST /inference/v1/images/generations": lambda ids: {"model": ids["model"], "prompt": "Hello"},
+    "POST /inference/v1/images/edits": lambda ids: image_form(
+        {"image": b"P6 1 1 255 \0\0\0", "model": ids["model"], "prompt": "Hello"}
+    ),
     "POST /v1/accounts": lambda ids: {"accountId": new_id()},
     f"PATCH {A}": lambda ids: {"displayName": "New"},
     f"POST {A}:suspend": lambda ids: {},
@@ -119,7 +167,7 @@ BODIES: dict[str, Callable[[Ids], object]] = {
     f"POST {A}/reservations": lambda ids: {"acceleratorType": DEVICES[0].accelerator_type, "reservedCount": 1},
     f"PATCH {A}/reservations/{{reservation_id}}": lambda ids: {"displayName": "New"},
     **{f"PATCH {subject}/quotas/{{quota_id}}": lambda ids: {"value": "1000000"} for subject in QUOTA_SUBJECTS},
-    "PUT /v1/uploads/{token}/{filename}": lambda ids: {},
+    "PUT /v1/uploads/{token}/{filename:.+}": lambda ids: {},
     "POST /v1/node/leases": lambda ids: {"memoryBytes": GIB, "duration": "60s", "waitTimeout": "60s"},
     "POST /v1/node/leases/{lease_id}:renew": lambda ids: {},
 }
@@ -136,6 +184,14 @@ NAMED_IN_BODY: dict[str, dict[str, Maker]] = {
     "POST /inference/v1/chat/completions": {"model": make_served_model},
     "POST /inference/v1/completions": {"model": make_served_model},
     "POST /inference/v1/messages": {"model": make_served_model},
+    "POST /inference/v1/embeddings": {"model": make_served_embedder},
+    "POST /inference/v1/rerank": {"model": make_served_ranker},
+    **{
+        f"POST /inference/v1/audio/{route}": {"model": make_served_listener}
+        for route in ("transcriptions", "translations", "alignments")
+    },
+    "POST /inference/v1/images/generations": {"model": make_served_painter},
+    "POST /inference/v1/images/edits": {"model": make_served_painter},
     f"POST {A}/users/{{user_id}}/apiKeys:delete": {"key_id": make_key},
     f"POST {A}/apiKeys:delete": {"key_id": make_key},
     f"POST {A}/deployedModels": {"deployment_id": make_deployment},
@@ -146,6 +202,12 @@ NAMED_IN_BODY: dict[str, dict[str, Maker]] = {
 def dataset_form() -> aiohttp.FormData:
     form = aiohttp.FormData()
     form.add_field("file", EXAMPLES, filename=DATASET_FILE)
+    return form
+
+
+def sound_form(model: str) -> aiohttp.FormData:
+    form = aiohttp.FormData({"model": model, "text": "Hello"})
+    form.add_field("file", b"RIFF", filename="hello.wav")
     return form
 
 

@@ -45,7 +45,11 @@ from appliance.store import (
     users,
 )
 from appliance.store.database import Transaction
+from models.info import AnyServedInfo
 from tests.appliance.api.conftest import DEVICES, INFO, READY_MODEL
+from tests.fakes.scripted_drawing import PAINTER
+from tests.fakes.scripted_speech import LISTENER
+from tests.fakes.scripted_tasks import EMBEDDER, RANKER
 
 _numbers = itertools.count(1)
 
@@ -74,14 +78,14 @@ def new_id() -> str:
     return f"sample-{next(_numbers)}"
 
 
-async def make_model(making: Making, state: ModelState = ModelState.READY) -> str:
+async def make_model(making: Making, state: ModelState = ModelState.READY, info: AnyServedInfo = INFO) -> str:
     id = new_id()
     model = Model(
         account_id=making.owner.account_id,
         id=id,
         state=state,
         directory=id,
-        info=INFO if state is ModelState.READY else None,
+        info=info if state is ModelState.READY else None,
         created_by=making.owner.user_id,
         created_at=making.tx.now,
         updated_at=making.tx.now,
@@ -174,9 +178,9 @@ async def make_shape(making: Making) -> str:
     return shape.id
 
 
-async def make_served_model(making: Making) -> str:
+async def make_served_model(making: Making, info: AnyServedInfo = INFO) -> str:
     """By its full name, which leads to a deployment of its own account."""
-    account_id, model_id = making.owner.account_id, await make_model(making)
+    account_id, model_id = making.owner.account_id, await make_model(making, info=info)
     name = f"accounts/{account_id}/models/{model_id}"
     deployment_id = await make_deployment(making, base_model=name)
     await deployed_models.insert(
@@ -193,6 +197,27 @@ async def make_served_model(making: Making) -> str:
         ),
     )
     return name
+
+
+async def make_served_embedder(making: Making) -> str:
+    return await make_served_model(making, EMBEDDER)
+
+
+async def make_served_ranker(making: Making) -> str:
+    return await make_served_model(making, RANKER)
+
+
+async def make_served_listener(making: Making) -> str:
+    return await make_served_model(making, LISTENER)
+
+
+async def make_served_painter(making: Making) -> str:
+    return await make_served_model(making, PAINTER)
+
+
+async def make_painter_in_path(making: Making) -> str:
+    """By its id."""
+    return (await make_served_painter(making)).rpartition("/")[2]
 
 
 async def name_version(making: Making) -> str:

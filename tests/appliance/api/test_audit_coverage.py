@@ -18,7 +18,7 @@ CHANGE_NOTHING = {
     f"POST {A}/models/{{model_id}}:prepare": "every precision that is served needs no preparation",
     f"POST {A}/deploymentShapeVersions:match": "a question",
     "POST /v1/node/leases/{lease_id}:renew": "the holder of a lease is alive",
-    "PUT /v1/uploads/{token}/{filename}": "the row was written when the URL was given out",
+    "PUT /v1/uploads/{token}/{filename:.+}": "the row was written when the URL was given out",
 }
 GETS_THAT_CHANGE = {
     f"GET {A}/models/{{model_id}}:getDownloadEndpoint",

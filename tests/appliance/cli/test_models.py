@@ -9,6 +9,9 @@ import pytest
 from appliance.sdk.client import Client
 from appliance.sdk.resources import UploadEndpoint
 from tests.appliance.cli.conftest import Hearth
+from tests.appliance.services.model_world import read_files
+from tests.fakes.tiny_diffusion import build_tiny_lora, build_tiny_sdxl
+from tests.fakes.tiny_embedder import build_tiny_embedder
 
 
 def test_a_model_is_uploaded_shown_listed_and_deleted(hearth: Hearth, checkpoint: Path) -> None:
@@ -193,3 +196,34 @@ def test_a_model_is_prepared_for_what_this_box_serves(hearth: Hearth, model_id: 
 def test_files_are_checked_when_asked_for(hearth: Hearth, model_id: str) -> None:
     assert "READY" in hearth("validate", "model", model_id).out
     assert hearth("validate", "model", model_id, "--config-only").exit_code == 0
+
+
+def test_an_image_model_with_its_folders_goes_up_and_comes_back(hearth: Hearth, tmp_path: Path) -> None:
+    folder = build_tiny_sdxl(tmp_path / "sdxl", control_nets=["canny"])
+    (folder / "vae_decoder").mkdir()
+    (folder / "vae_decoder" / "model.onnx").write_bytes(b"x")
+    outcome = hearth("create", "model", "painter", str(folder), "--quiet")
+    assert outcome.exit_code == 0, outcome.err
+    assert outcome.err == "Not part of the model, left out: vae_decoder\n"
+    lines = [line.split(maxsplit=1) for line in outcome.out.splitlines()]
+    assert ["Kind:", "FLUMINA_BASE_MODEL"] in lines
+    assert ["Type:", "sdxl"] in lines
+    shutil.rmtree(folder / "vae_decoder")
+    assert hearth("download", "model", "painter", str(tmp_path / "back")).exit_code == 0
+    assert read_files(tmp_path / "back") == read_files(folder)
+
+    style = build_tiny_lora(tmp_path / "style", folder)
+    outcome = hearth("create", "model", "style", str(style), "--base-model", "painter", "--quiet")
+    assert outcome.exit_code == 0, outcome.err
+    assert ["Kind:", "FLUMINA_ADDON"] in [line.split(maxsplit=1) for line in outcome.out.splitlines()]
+    for model in ("style", "painter"):
+        assert hearth("delete", "model", model).exit_code == 0
+
+
+def test_a_decoder_is_taken_for_embedding_when_it_is_said(hearth: Hearth, tmp_path: Path) -> None:
+    folder = build_tiny_embedder(tmp_path / "reranker", "qwen3_reranker")
+    outcome = hearth("create", "model", "reranker", str(folder), "--embedding", "--quiet")
+    assert outcome.exit_code == 0, outcome.err
+    assert ["Kind:", "EMBEDDING_MODEL"] in [line.split(maxsplit=1) for line in outcome.out.splitlines()]
+    assert hearth("delete", "model", "reranker").exit_code == 0
+    assert hearth("create", "model", "x", str(folder), "--embedding", "--base-model", "reranker").exit_code == 2

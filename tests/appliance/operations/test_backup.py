@@ -35,7 +35,7 @@ def backup(data_dir: Path, target: Path, lock: Lock | None = None, with_models: 
         lock=lock,
         with_models=with_models,
         master_key_file=data_dir / "master-key",
-        builtin_model=BUILTIN,
+        builtin_models={BUILTIN},
         now=NOW,
     )
 
@@ -132,7 +132,7 @@ def count(name, size):
         os.kill(os.getpid(), signal.SIGKILL)
 root = Path(sys.argv[2])
 make_backup(root / "data", root / "b.tar", lock=None, with_models=True, master_key_file=root / "k",
-    builtin_model="", now=1.0, on_progress=count)
+    builtin_models=(), now=1.0, on_progress=count)
 """
     for num_pieces in (0, 2, 5):
         run = subprocess.run([sys.executable, "-c", script, str(num_pieces), str(tmp_path)], timeout=60)

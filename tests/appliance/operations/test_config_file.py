@@ -73,4 +73,4 @@ def test_values_are_written_as_toml_has_them(value: object, expected: str) -> No
 def test_tables_within_a_value_are_written_inline() -> None:
     prices = PriceSettings(token_prices={"default": TokenPrice(prompt=0.2)})
     read = tomllib.loads(f"token_prices = {written(prices.token_prices)}")
-    assert read["token_prices"]["default"] == {"prompt": 0.2, "completion": 0.0}
+    assert read["token_prices"]["default"] == {"prompt": 0.2, "completion": 0.0, "audio_minute": 0.0, "image": 0.0}

@@ -46,7 +46,7 @@ def backup(data_dir: Path, name: str, lock: Lock | None, with_models: bool) -> P
         lock=lock,
         with_models=with_models,
         master_key_file=data_dir / "master-key",
-        builtin_model=BUILTIN,
+        builtin_models={BUILTIN},
         now=1.0,
     )
     return path
@@ -60,7 +60,7 @@ def restore(path: Path, data_dir: Path, master_key: Path | None = None, accept_a
         key=key,
         master_key_file=master_key,
         account_id="acme",
-        builtin_model=BUILTIN,
+        builtin_models={BUILTIN},
         accept_audit_loss=accept_audit_loss,
     )
 
@@ -173,7 +173,7 @@ from pathlib import Path
 from appliance.operations.encryption import Key
 from appliance.operations.restore import restore_backup
 restore_backup(Path(sys.argv[1]), Path(sys.argv[2]), key=Key(), master_key_file=Path(sys.argv[3]), account_id="acme",
-    builtin_model="", on_progress=lambda name, size: os.kill(os.getpid(), signal.SIGKILL))
+    builtin_models=(), on_progress=lambda name, size: os.kill(os.getpid(), signal.SIGKILL))
 """
     words = [sys.executable, "-c", script, str(plain), str(tmp_path / "new"), str(original / "master-key")]
     assert subprocess.run(words, timeout=60).returncode == -signal.SIGKILL

@@ -17,7 +17,8 @@ from appliance.orchestrator.replica import Surroundings
 from appliance.orchestrator.spares import Spares
 from appliance.store.database import Database
 from models.info import AttentionInfo, ModelInfo
-from runtime.protocol import LlmSettings, Load
+from runtime.protocol import Load
+from runtime.settings import LlmSettings
 from tests.fakes.fake_gpus import FakeInventory, fake_device
 
 FAKE_WORKER = [sys.executable, "-m", "tests.fakes.fake_worker"]
@@ -52,6 +53,11 @@ def sample_surroundings(
     return Surroundings(settings, database, inventory, launcher, quiet, time.time)
 
 
+def llm_settings(plan: ReplicaPlan) -> LlmSettings:
+    assert isinstance(plan.load.settings, LlmSettings)
+    return plan.load.settings
+
+
 def sample_plan(**changes: Any) -> ReplicaPlan:
     llm = LlmSettings(device="cpu", dtype="float32", memory_budget_bytes=1, max_context_length=64, num_threads=1)
     plan = ReplicaPlan(
@@ -62,7 +68,7 @@ def sample_plan(**changes: Any) -> ReplicaPlan:
         devices=(fake_device(),),
         reserved_bytes=1,
         host_bytes=1,
-        load=Load(kind="llm", model_dir="/m", file_sha256={}, settings=llm),
+        load=Load(model_dir="/m", file_sha256={}, settings=llm),
     )
     return msgspec.structs.replace(plan, **changes)
 

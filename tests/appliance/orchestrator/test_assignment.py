@@ -5,7 +5,7 @@ import pytest
 from appliance.config import GIB
 from appliance.orchestrator.assignment import Place, ReplicaPlan, Served, assign, can_sleep, find_obstacle
 from appliance.orchestrator.gpus import CPU, Device
-from tests.appliance.orchestrator.samples import sample_deployment, sample_info, sample_settings
+from tests.appliance.orchestrator.samples import llm_settings, sample_deployment, sample_info, sample_settings
 from tests.fakes.fake_gpus import fake_device
 
 CPU_DEVICE = Device(id="cpu", index=0, accelerator_type=CPU, memory_bytes=64 * GIB, is_cuda=False)
@@ -39,12 +39,12 @@ def test_a_replica_may_lie_on_several_devices() -> None:
     plan = assigned(fake_device(0), fake_device(2))
     assert plan.device_ids == ["simulated-0", "simulated-2"]
     assert (plan.reserved_bytes, plan.load.settings.memory_budget_bytes) == (7 * GIB, 14 * GIB)
-    assert plan.load.settings.fixed_bytes == 6 * GIB
+    assert llm_settings(plan).fixed_bytes == 6 * GIB
 
 
 def test_room_for_addons_is_asked_for_only_where_they_are_enabled() -> None:
-    assert assigned(GPU).load.settings.max_num_adapters == 0
-    assert assigned(GPU, enable_addons=True).load.settings.max_num_adapters == 4
+    assert llm_settings(assigned(GPU)).max_num_adapters == 0
+    assert llm_settings(assigned(GPU, enable_addons=True)).max_num_adapters == 4
 
 
 def test_asleep_it_keeps_the_weights_of_both_models_where_that_frees_anything() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import Code, HearthError
-from appliance.orchestrator.inbox import COALESCE_AT, Inbox, coalesce
+from appliance.orchestrator.inbox import COALESCE_AT, DeltaInbox, coalesce
 from runtime.protocol import Delta, Performance, PromptOutput, ProtocolError, TokenLogprob, ToolCallDelta, Usage
 
 
@@ -22,7 +22,7 @@ def delta(text: str, index: int = 0, is_last: bool = False) -> Delta:
 
 
 async def test_unread_pieces_are_read_as_one_per_choice() -> None:
-    inbox = Inbox(num_choices=2)
+    inbox = DeltaInbox(num_choices=2)
     for piece in (delta("a"), delta("x", index=1), delta("b"), delta("c", is_last=True)):
         inbox.put(piece)
     first, second = await inbox.take()
@@ -90,7 +90,7 @@ def test_merging_loses_nothing_whenever_it_happens(pieces: list[tuple[int, str]]
 
 
 async def test_unread_pieces_stay_few_however_many_come() -> None:
-    inbox = Inbox(num_choices=1)
+    inbox = DeltaInbox(num_choices=1)
     for _ in range(10 * COALESCE_AT):
         inbox.put(delta("a"))
         assert len(inbox._unread) <= COALESCE_AT
@@ -99,7 +99,7 @@ async def test_unread_pieces_stay_few_however_many_come() -> None:
 
 
 def test_a_finished_choice_gets_nothing_more() -> None:
-    inbox = Inbox(num_choices=2)
+    inbox = DeltaInbox(num_choices=2)
     inbox.put(delta("a", is_last=True))
     with pytest.raises(ProtocolError, match="choice 0"):
         inbox.put(delta("b"))
@@ -110,7 +110,7 @@ def test_a_finished_choice_gets_nothing_more() -> None:
 
 
 async def test_a_failure_comes_after_what_was_there_before_it() -> None:
-    inbox = Inbox(num_choices=1)
+    inbox = DeltaInbox(num_choices=1)
     inbox.put(delta("a"))
     inbox.fail(HearthError(Code.UNAVAILABLE, "gone"))
     assert await inbox.take() == [delta("a")]
@@ -119,7 +119,7 @@ async def test_a_failure_comes_after_what_was_there_before_it() -> None:
 
 
 async def test_taking_waits_for_something_to_come() -> None:
-    inbox = Inbox(num_choices=1)
+    inbox = DeltaInbox(num_choices=1)
     taking = asyncio.create_task(inbox.take())
     await asyncio.sleep(0)
     assert not taking.done()

@@ -55,7 +55,7 @@ class Stage:
 
     def make(self, settings: FleetSettings) -> Replica:
         load = sample_plan().load
-        plan = sample_plan(load=Load(kind="llm", model_dir=str(self.model_dir), file_sha256={}, settings=load.settings))
+        plan = sample_plan(load=Load(model_dir=str(self.model_dir), file_sha256={}, settings=load.settings))
         return Replica(plan, sample_surroundings(settings, self.database, self.inventory, self.run_dir), self._note)
 
     async def rows(self) -> list[ReplicaRow]:

@@ -17,7 +17,8 @@ from appliance.orchestrator.quiet import Quiet
 from appliance.orchestrator.spares import ESTIMATED_BYTES, Spares, SpareView
 from appliance.store import replicas
 from appliance.store.database import Database
-from runtime.protocol import LlmSettings, Load
+from runtime.protocol import Load
+from runtime.settings import LlmSettings
 from tests.appliance.orchestrator.samples import sample_settings
 from tests.fakes.fake_gpus import FakeInventory, fake_device
 from tests.waiting import until
@@ -82,7 +83,7 @@ async def test_taking_it_hands_over_a_live_worker_and_another_follows(database: 
         assert worker.pid == spare.pid
         assert not s.spares.held_bytes("cpu"), "its memory is free for the taker to reserve"
         settings = LlmSettings(device="cpu", dtype="float32", memory_budget_bytes=1, max_context_length=64)
-        load = Load(kind="llm", model_dir=str(tmp_path), file_sha256={}, settings=settings)
+        load = Load(model_dir=str(tmp_path), file_sha256={}, settings=settings)
         assert (await client.load(load)).max_context_length == 64
         await until(lambda: s.spares.pids() - {spare.pid})
         await until(lambda: s.spares.views()[0].is_prepared)

@@ -15,6 +15,7 @@ from appliance.orchestrator.process import WorkerProcess, identify, prepare_run_
 from appliance.orchestrator.supervisor import ReplicaCounts
 from appliance.store import accounts, deployments, replicas, reservations
 from appliance.store.database import Database
+from tests.appliance.orchestrator.samples import llm_settings
 from tests.appliance.orchestrator.world import RecordingObserver, World, running_world
 from tests.fakes.fake_gpus import FakeInventory, fake_device
 from tests.fakes.fake_worker import Act, FakeModel, Script, answer
@@ -281,7 +282,7 @@ async def test_the_load_says_what_the_deployment_and_the_device_ask_for(tmp_path
         deployment = await world.deploy("d", max_context_length=512)
         async with world.router.lease(deployment, None, wait_s=60.0):
             (replica,) = world.supervisor.outlook(deployment).ready.values()
-        settings = replica.plan.load.settings
+        settings = llm_settings(replica.plan)
         assert (settings.device, settings.dtype) == ("cpu", "bfloat16")
         assert (settings.max_context_length, settings.max_num_requests) == (512, 7)
         assert settings.memory_budget_bytes == replica.plan.reserved_bytes
@@ -298,7 +299,7 @@ async def test_the_load_names_the_draft_model_once_it_is_there(tmp_path: Path, d
         await world.deploy("apprentice", desired_replica_count=0)
         async with world.router.lease(deployment, None, wait_s=60.0):
             (replica,) = world.supervisor.outlook(deployment).ready.values()
-        speculation = replica.plan.load.settings.speculation
+        speculation = llm_settings(replica.plan).speculation
         assert (speculation.num_draft_tokens, speculation.ngram_length) == (6, 3)
         assert speculation.draft_model is not None
         assert speculation.draft_model.model_dir == str(world.models_dir / "apprentice")

@@ -15,6 +15,7 @@ from appliance.orchestrator.worker_client import (
     WorkerClient,
     WorkerLost,
 )
+from runtime.message import FailureCode
 from runtime.protocol import (
     FRAME_BYTES_MAX,
     FRAME_HEADER,
@@ -22,15 +23,14 @@ from runtime.protocol import (
     Abort,
     AdapterFailed,
     AdapterLoaded,
+    AnyFollowUp,
     Asleep,
     Awake,
     Delta,
     Failed,
-    FailureCode,
     FromWorker,
     Heartbeat,
     Hello,
-    LlmSettings,
     Load,
     LoadAdapter,
     Loaded,
@@ -48,11 +48,12 @@ from runtime.protocol import (
     encode_frame,
     frame_length,
 )
+from runtime.settings import LlmSettings
 from runtime.submission import TextPrompt
+from runtime.tasks.speech import AudioChunk, Listen, Listening, Traced
 from tests.waiting import until
 
 LOAD = Load(
-    kind="llm",
     model_dir="/m",
     file_sha256={},
     settings=LlmSettings(device="cpu", dtype="float32", memory_budget_bytes=1, max_context_length=64),
@@ -162,6 +163,49 @@ async def test_a_refused_request_ends_alone_with_the_workers_words(link: Link) -
     assert (raised.value.code, raised.value.param, raised.value.retry_after_s) == (Code.OVERLOADED, "prompt", 7)
     link.peer.say(Outputs(deltas=[delta("fine", "s", is_last=True)]))
     assert await other == "fine"
+
+
+LISTEN = Listen(request_id="l", listening=Listening())
+
+
+async def chunks(*texts: str) -> AsyncIterator[AnyFollowUp]:
+    for text in texts:
+        if text == "too much":
+            raise HearthError(Code.TOO_LARGE, text)
+        yield AudioChunk(request_id="l", data=text.encode())
+
+
+async def heard(client: WorkerClient, *texts: str) -> list[str]:
+    async with aclosing(client.carry_out(LISTEN, chunks(*texts))) as outputs:
+        return [piece.trace_id async for pieces in outputs for piece in pieces if isinstance(piece, Traced)]
+
+
+async def test_a_task_is_followed_by_its_parts_and_answered_in_pieces(link: Link) -> None:
+    answer = asyncio.create_task(heard(link.client, "one", "two"))
+    assert await link.peer.hear() == LISTEN
+    assert [await link.peer.hear() for _ in range(2)] == [
+        AudioChunk(request_id="l", data=b"one"),
+        AudioChunk(request_id="l", data=b"two"),
+    ]
+    link.peer.say(Traced(request_id="l", trace_id="1"), Traced(request_id="l", trace_id="2", is_last=True))
+    assert await answer == ["1", "2"]
+    assert link.client.num_in_flight == 0
+
+
+async def test_what_its_parts_raise_ends_the_task_in_the_worker_too(link: Link) -> None:
+    with pytest.raises(HearthError, match="too much"):
+        await heard(link.client, "one", "too much")
+    said = [await link.peer.hear() for _ in range(3)]
+    assert (said[0], said[2]) == (LISTEN, Abort(request_id="l"))
+
+
+async def test_a_delta_for_a_task_that_is_no_generation_breaks_the_protocol(link: Link) -> None:
+    answer = asyncio.create_task(heard(link.client))
+    await link.peer.hear()
+    link.peer.say(Outputs(deltas=[delta("a", "l")]))
+    with pytest.raises(HearthError) as raised:
+        await answer
+    assert raised.value.reason == "WORKER_LOST"
 
 
 async def test_closing_the_iterator_aborts_the_request_once(link: Link) -> None:

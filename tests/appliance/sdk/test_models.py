@@ -76,3 +76,15 @@ def test_checks_preparation_and_downloads_are_asked_for(tmp_path: Path) -> None:
     assert client.download_urls("m") == {"a": "http://box/a"}
     client.download("http://box/a", tmp_path / "a")
     assert transport.files == [("http://box/a", tmp_path / "a")]
+
+
+def test_files_in_folders_keep_those_in_their_names(tmp_path: Path) -> None:
+    files = [tmp_path / "model_index.json", tmp_path / "unet" / "config.json"]
+    (tmp_path / "unet").mkdir()
+    for file in files:
+        file.write_text("{}")
+    urls = {name: f"http://box/{name}" for name in ("model_index.json", "unet/config.json")}
+    transport = RecordingTransport({"filenameToSignedUrls": urls}, {"warnings": []})
+    Models(transport).upload("m", files, lambda file, size: None, folder=tmp_path)
+    assert transport.calls[0].body == {"filenameToSize": {"model_index.json": "2", "unet/config.json": "2"}}
+    assert transport.files == [(urls["model_index.json"], files[0]), (urls["unet/config.json"], files[1])]

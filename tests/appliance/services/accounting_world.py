@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from appliance.config import IdentitySettings, PriceSettings
 from appliance.domain import BudgetHold, Principal, Quota, QuotaMetric, TokenCounts, TokenUser
 from appliance.services.admission import Admission, Meter
+from appliance.services.demands import demand_of
 from appliance.services.generation import Generation
 from appliance.services.prices import Prices
 from appliance.services.quotas import Quotas
 from appliance.services.spending import Spending, month_start
+from appliance.services.tally import DeltaTally
 from appliance.services.targets import Target
 from appliance.services.usage_journal import UsageJournal
 from appliance.store import budget_holds, quotas, token_usage
@@ -50,13 +52,15 @@ class World:
     @asynccontextmanager
     async def request(
         self, max_tokens: int = 100, who: Principal = ASKER, target: Target = SHARED, num_choices: int = 1
-    ) -> AsyncIterator[Meter]:
+    ) -> AsyncIterator[Meter[Delta]]:
         self._num_requests += 1
         prompt = TokenPrompt(token_ids=[1] * NUM_PROMPT)
         request_id = f"request-{self._num_requests}"
         generation = Generation(request_id=request_id, model="poet", prompts=[prompt], num_choices=num_choices)
         submit = Submit(request_id=f"{request_id}-0", prompt=prompt, max_tokens=max_tokens, num_choices=num_choices)
-        async with self.admission.admitted(who, target, generation, [submit]) as meter:
+        async with self.admission.admitted(
+            who, target, request_id, demand_of(generation, [submit], target), DeltaTally(1, num_choices)
+        ) as meter:
             yield meter
 
     async def answer(self, num_tokens: int, **asked: object) -> None:

@@ -9,12 +9,12 @@ import pytest
 from appliance.config import GIB, IdentitySettings
 from appliance.domain import Model, ModelKind, Principal
 from appliance.errors import HearthError
-from appliance.services.builtin_model import BuiltinModel
 from appliance.services.model_files import ModelFiles
 from appliance.services.model_spec import ModelAsk
 from appliance.services.models import Models
 from appliance.services.transfers import Transfers
 from appliance.store.database import Database
+from models.builtin import BuiltinModel
 from tests.appliance.services.samples import ADA, SIGNING_KEY
 from tests.fakes.fake_clock import FakeClock
 
@@ -36,11 +36,18 @@ class ModelWorld:
             settings,
             self.files,
             uploads_dir=self.uploads_dir,
-            builtin=BuiltinModel("ember-chat", builtin, "Ember"),
+            builtins=[BuiltinModel("ember-chat", builtin, "Ember")],
         )
 
-    async def create(self, who: Principal = ADA, model_id: str = "poet", *, is_public: bool = False) -> Model:
-        ask = ModelAsk(display_name="Poet", description="rhymes", kind=ModelKind.HF_BASE_MODEL, is_public=is_public)
+    async def create(
+        self,
+        who: Principal = ADA,
+        model_id: str = "poet",
+        *,
+        is_public: bool = False,
+        kind: ModelKind = ModelKind.HF_BASE_MODEL,
+    ) -> Model:
+        ask = ModelAsk(display_name="Poet", description="rhymes", kind=kind, is_public=is_public)
         return await self.models.create(who, who.account_id, model_id, ask)
 
     async def create_addon(self, base_model: str | None, model_id: str = "rhymes") -> Model:
@@ -61,9 +68,16 @@ class ModelWorld:
         for name, url in urls.items():
             await self.put(url, files[name])
 
-    async def make_ready(self, folder: Path, model_id: str = "poet", *, who: Principal = ADA) -> Model:
+    async def make_ready(
+        self,
+        folder: Path,
+        model_id: str = "poet",
+        *,
+        who: Principal = ADA,
+        kind: ModelKind = ModelKind.HF_BASE_MODEL,
+    ) -> Model:
         """Created, uploaded and validated."""
-        await self.create(who, model_id)
+        await self.create(who, model_id, kind=kind)
         await self.upload(read_files(folder), model_id, who=who)
         await self.files.validate_upload(who, who.account_id, model_id)
         return await self.models.get(who, who.account_id, model_id)
@@ -75,12 +89,13 @@ async def stream(content: bytes) -> AsyncIterator[bytes]:
 
 
 def token_and_filename(url: str) -> tuple[str, str]:
-    _, _, _, token, filename = urlsplit(url).path.split("/")
+    _, _, _, token, filename = urlsplit(url).path.split("/", 4)
     return token, filename
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 async def refusal(attempt: object) -> HearthError:

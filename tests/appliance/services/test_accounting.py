@@ -8,9 +8,11 @@ import pytest
 from appliance.config import Config, IdentitySettings, UsageSettings
 from appliance.domain import BudgetHold, QuotaMetric, Role
 from appliance.services.accounting import Accounting
+from appliance.services.demands import demand_of
 from appliance.services.generation import Generation
 from appliance.services.quotas import QuotaAsk
 from appliance.services.spending import Subject
+from appliance.services.tally import DeltaTally
 from appliance.services.ticks import Ticks
 from appliance.services.usage_journal import UsageJournal
 from appliance.store import accounts, budget_holds, token_usage
@@ -75,9 +77,8 @@ async def test_ticks_write_what_was_used(real_time_database: Database, config: C
     await ticks.start()
     prompt = TokenPrompt(token_ids=[1] * NUM_PROMPT)
     generation = Generation(request_id="r", model="poet", prompts=[prompt])
-    async with started.admission.admitted(
-        ASKER, SHARED, generation, [Submit(request_id="r-0", prompt=prompt)]
-    ) as meter:
+    demand = demand_of(generation, [Submit(request_id="r-0", prompt=prompt)], SHARED)
+    async with started.admission.admitted(ASKER, SHARED, "r", demand, DeltaTally(1, 1)) as meter:
         before = real_time_database.num_commits
         await meter.add([tokens(5)])
         await until(lambda: real_time_database.num_commits > before)

@@ -8,10 +8,15 @@ import pytest
 from appliance.config import PriceSettings, TokenPrice
 from appliance.domain import QuotaMetric
 from appliance.errors import Code, HearthError
+from appliance.services.demands import Demand
 from appliance.services.metering import COVERED_AHEAD
+from appliance.services.prompt_size import PromptSize
 from appliance.services.rate_limits import GRANULE_S, WINDOW_S
 from appliance.services.spending import Subject
+from appliance.services.tally import PieceTally
 from appliance.store.database import Database
+from runtime.message import Used
+from runtime.tasks.images import Drawn
 from tests.appliance.services.accounting_world import (
     ASKER,
     NUM_PROMPT,
@@ -287,3 +292,45 @@ async def test_without_a_budget_nothing_is_written_until_the_flush(world: World,
     assert database.num_commits == before + 1
     await world.admission.flush()
     assert await world.stored() == [(USER, counts(5 + 9, 2 * NUM_PROMPT, num_requests=2))]
+
+
+# ---- what is no generation
+
+
+PICTURES = PriceSettings(token_prices={"default": TokenPrice(audio_minute=1.0, image=1.0)})
+
+
+async def draw(world: World, request_id: str, num_images: int, num_made: int) -> None:
+    demand = Demand(PromptSize(0, 0), num_images=num_images)
+    async with world.admission.admitted(ASKER, SHARED, request_id, demand, PieceTally()) as meter:
+        for index in range(num_made):
+            is_last = index == num_images - 1
+            await meter.add(
+                [Drawn(request_id=request_id, index=index, data=b"p", used=Used(num_images=1), is_last=is_last)]
+            )
+
+
+async def test_pictures_use_up_a_budget_of_money(build: Callable[[PriceSettings], World]) -> None:
+    world = build(PICTURES)
+    await world.limit(QuotaMetric.MONTHLY_SPEND, 5)
+    await draw(world, "whole", 3, 3)
+    refused = await refusal(draw(world, "too-many", 3, 3))
+    assert refused.code is Code.PAYMENT_REQUIRED
+    assert "ask for less" in refused.message
+    await draw(world, "given-up", 2, 1)
+    assert world.spending.used(Subject("acme")).cost == 4.0
+    await world.journal.flush()
+    assert sum(used.num_images for _, used in await world.stored()) == 4
+
+
+async def test_requests_at_once_hold_what_they_may_cost(build: Callable[[PriceSettings], World]) -> None:
+    world = build(PICTURES)
+    await world.limit(QuotaMetric.MONTHLY_SPEND, 5)
+    demand = Demand(PromptSize(0, 0), audio_ms=180_000)
+    async with (
+        world.admission.admitted(ASKER, SHARED, "a", Demand(PromptSize(0, 0), num_images=1), PieceTally()),
+        world.admission.admitted(ASKER, SHARED, "b", demand, PieceTally()),
+    ):
+        assert (await refusal(draw(world, "c", 2, 2))).code is Code.RATE_LIMITED
+        await draw(world, "d", 1, 0)
+    await draw(world, "e", 5, 0)

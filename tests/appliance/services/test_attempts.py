@@ -15,7 +15,7 @@ from appliance.errors import Code, HearthError
 from appliance.live_config import LiveConfig
 from appliance.orchestrator.router import NotWanted
 from appliance.orchestrator.worker_client import WORKER_LOST, WORKER_STOPPED
-from appliance.services.attempts import Attempt, Attempts
+from appliance.services.attempts import Attempts, Generating
 from runtime.protocol import Delta, Submit
 from runtime.submission import TextPrompt
 from tests.appliance.orchestrator.samples import sample_deployment
@@ -41,7 +41,7 @@ class World:
 
     async def ask(self, text: str, wait_s: float = 10.0) -> str:
         submit = Submit(request_id=f"r{next(_numbers)}", prompt=TextPrompt(text=text))
-        attempt = Attempt(deployment=DEPLOYMENT, submit=submit, affinity_key=None, wait_s=wait_s)
+        attempt = Generating(deployment=DEPLOYMENT, task=submit, affinity_key=None, wait_s=wait_s)
         async with aclosing(self.attempts.run(attempt)) as outputs:
             return "".join([delta.text async for deltas in outputs for delta in deltas])
 

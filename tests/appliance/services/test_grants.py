@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import Code, HearthError
-from appliance.services.grants import Grant, check_filename, sign, verify
+from appliance.services.grants import Grant, check_filename, check_paths, sign, verify
 
 KEY = b"k" * 32
 GRANT = Grant("models", "acme", "poet", "d1", "model.safetensors", True, 10, False, 1000.0)
@@ -61,4 +61,22 @@ def test_plain_file_names_are_taken(name: str) -> None:
 def test_file_names_that_lead_elsewhere_or_hide_another_are_refused(name: str) -> None:
     with pytest.raises(HearthError) as caught:
         check_filename(name, "filenameToSize")
+    assert (caught.value.code, caught.value.param) == (Code.INVALID, "filenameToSize")
+
+
+def test_a_file_may_lie_in_a_few_folders_with_plain_names() -> None:
+    check_paths(["model_index.json", "unet/config.json", "controlnet/canny/config.json"], "filenameToSize")
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        *(["a/../b"], ["/a"], ["a/"], ["a//b"], ["a/.git"], ["a/b/c/d"], ["a/b.gz"], ["a b/c"], ["a\\b/c"]),
+        ["unet", "unet/config.json"],
+        ["controlnet/canny", "controlnet/canny/config.json"],
+    ],
+)
+def test_paths_that_lead_elsewhere_or_through_a_file_are_refused(paths: list[str]) -> None:
+    with pytest.raises(HearthError) as caught:
+        check_paths(paths, "filenameToSize")
     assert (caught.value.code, caught.value.param) == (Code.INVALID, "filenameToSize")

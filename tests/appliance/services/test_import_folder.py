@@ -109,3 +109,22 @@ async def test_a_file_that_shrinks_while_it_is_read_is_refused(root: Path, tmp_p
     error = await refusal(folder.fetch("config.json", 1100, tmp_path / "part", lambda _: None))
     assert error.code is Code.FAILED_PRECONDITION
     await folder.close()
+
+
+async def test_folders_inside_are_looked_into_and_links_to_folders_are_not(root: Path, tmp_path: Path) -> None:
+    model = root / "sdxl"
+    for name in ("unet", "controlnet/canny", ".cache", "unet/too/deep"):
+        (model / name).mkdir(parents=True)
+        (model / name / "config.json").write_text("{}")
+    (model / "model_index.json").write_text("{}")
+    (model / "vae").symlink_to(tmp_path / "secret")
+    assert await sizes_of(LocalFolder(str(model), [str(root)])) == {
+        "controlnet/canny/config.json": 2,
+        "model_index.json": 2,
+        "unet/config.json": 2,
+    }
+    folder = LocalFolder(str(model), [str(root)])
+    await folder.open()
+    await folder.fetch("unet/config.json", 2, tmp_path / "part", lambda num_bytes: None)
+    assert (tmp_path / "part").read_text() == "{}"
+    await folder.close()

@@ -12,9 +12,15 @@ def test_files_of_a_model_are_taken_and_no_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", [{}, {"model.safetensors": 1}, dict.fromkeys(["config.json", *map("{}.json".format, range(FILES_MAX))], 1)]
+    "sizes", [{}, {"notes.txt": 1}, dict.fromkeys(["config.json", *map("{}.json".format, range(FILES_MAX))], 1)]
 )
 def test_what_holds_no_model_or_too_much_is_refused(sizes: dict[str, int]) -> None:
     with pytest.raises(HearthError) as caught:
         wanted(sizes, "it")
     assert caught.value.code is Code.INVALID
+
+
+def test_components_in_folders_are_taken() -> None:
+    names = ["model_index.json", "unet/config.json", "controlnet/canny/config.json"]
+    others = ["unet/../secret.json", "unet/.hidden.json", "a/b/c/d.json", "unet/code.py"]
+    assert sorted(wanted(dict.fromkeys([*names, *others], 1), "it")) == sorted(names)

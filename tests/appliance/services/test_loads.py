@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from appliance.errors import Code, HearthError
 from appliance.services.loads import KEPT_S, SAMPLES_PER_SECOND, Loads
+from runtime.message import Used
 from runtime.protocol import Delta, Performance, Usage
+from runtime.tasks.embedding import Embedded
 from tests.fakes.fake_clock import FakeClock
 
 FAST, SLOW = "accounts/acme/deployments/fast", "accounts/acme/deployments/slow"
@@ -66,6 +68,19 @@ def test_a_request_that_runs_for_long_counts_although_nothing_happens(world: Wor
         world.pass_(3 * KEPT_S)
         assert world.loads.window(FAST, 10.0).concurrent_requests == pytest.approx(1.0)
         assert world.loads.window(FAST, KEPT_S).concurrent_requests == pytest.approx(1.0)
+
+
+def test_an_answer_in_pieces_counts_its_prompts_and_its_first_piece(world: World) -> None:
+    piece = Embedded(request_id="r", first_index=0, num_columns=1, values=b"", used=Used(num_prompt_tokens=7))
+    with world.loads.request(FAST) as request:
+        world.pass_(1.0)
+        request.count_pieces([piece, piece])
+        world.pass_(2.0)
+        request.count_pieces([piece])
+    window = world.loads.window(FAST, 10.0)
+    assert (window.num_prompt_tokens, window.num_generated_tokens) == (21, 0)
+    (times,) = window.samples
+    assert (times.first_token_s, times.latency_s, times.num_prompt_tokens) == pytest.approx((1.0, 3.0, 21))
 
 
 def test_counts_and_tokens_of_a_window(world: World) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 from appliance.services.metrics import Metrics
+from runtime.message import Used
 from runtime.protocol import Usage
 
 
@@ -13,6 +14,16 @@ def test_each_kind_of_token_is_counted() -> None:
     text = metrics.render().decode()
     for kind, count in {"prompt": 10.0, "cached": 2.0, "completion": 4.0}.items():
         assert f'hearth_tokens_total{{deployment="d",kind="{kind}"}} {count}' in text
+
+
+def test_sound_and_pictures_are_counted_beside_tokens() -> None:
+    metrics = Metrics()
+    for used in (Used(num_prompt_tokens=4), Used(audio_ms=1500), Used(audio_ms=500), Used(num_images=1), Used()):
+        metrics.count_used("d", used)
+    text = metrics.render().decode()
+    assert 'hearth_tokens_total{deployment="d",kind="prompt"} 4.0' in text
+    assert 'hearth_audio_seconds_total{deployment="d"} 2.0' in text
+    assert 'hearth_images_total{deployment="d"} 1.0' in text
 
 
 def test_registries_are_apart() -> None:

@@ -17,6 +17,14 @@ FAST = ResourceName("acme", "deployments", "fast")
         ("accounts/globex/models/poet", ModelField(models=[model("globex", "poet")])),
         ("globex/poet", ModelField(models=[model("globex", "poet")])),
         ("poet", ModelField(models=[model("acme", "poet"), model("library", "poet")])),
+        (
+            "nomic-ai/nomic-embed-text-v1.5",
+            ModelField(models=[model("acme", "nomic-embed-text-v1p5"), model("library", "nomic-embed-text-v1p5")]),
+        ),
+        (
+            "WhereIsAI/UAE-Large-V1",
+            ModelField(models=[model("acme", "uae-large-v1"), model("library", "uae-large-v1")]),
+        ),
         ("accounts/acme/deployments/fast", ModelField(deployment=FAST)),
         ("accounts/acme/deployedModels/x", ModelField(deployed_model=ResourceName("acme", "deployedModels", "x"))),
         (

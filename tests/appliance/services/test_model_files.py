@@ -4,17 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from appliance.domain import ModelState, Quota, QuotaMetric
+from appliance.domain import ModelKind, ModelState, Quota, QuotaMetric
 from appliance.errors import Code, HearthError
 from appliance.services.grants import URL_LIFETIME_S
 from appliance.services.model_spec import ModelAsk
 from appliance.services.transfers import FILES_MAX
 from appliance.store import models, quotas
 from appliance.store.database import Database
+from models.info import EmbeddingInfo, ModelInfo
 from tests.appliance.services.model_world import BASE, ModelWorld, read_files, refusal, token_and_filename
 from tests.appliance.services.samples import ADA, GUS, model, put
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.tiny_addon import build_tiny_addon
+from tests.fakes.tiny_diffusion import build_tiny_lora, build_tiny_sdxl
+from tests.fakes.tiny_embedder import build_tiny_embedder
+from tests.fakes.tiny_whisper import build_tiny_whisper
 
 
 async def test_an_uploaded_folder_becomes_a_model_that_can_be_deployed(
@@ -265,3 +269,69 @@ async def test_what_is_announced_counts_against_the_accounts_disk_quota(
     await model_world.models.delete(ADA, "acme", "poet")
     await model_world.create()
     await model_world.urls({"c.json": 1000})
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (ModelKind.HF_BASE_MODEL, ModelKind.EMBEDDING_MODEL),
+        (ModelKind.EMBEDDING_MODEL, ModelKind.EMBEDDING_MODEL),
+        (ModelKind.FLUMINA_BASE_MODEL, None),
+    ],
+)
+async def test_inspection_says_which_kind_a_model_is(
+    model_world: ModelWorld, tmp_path: Path, said: ModelKind, found: ModelKind | None
+) -> None:
+    folder = build_tiny_embedder(tmp_path / "bert", "bert")
+    if found is None:
+        refused = await refusal(model_world.make_ready(folder, kind=said))
+        assert (refused.code, refused.param) == (Code.INVALID, "kind")
+        return
+    ready = await model_world.make_ready(folder, kind=said)
+    assert (ready.kind, ready.state) == (found, ModelState.READY)
+    assert isinstance(ready.info, EmbeddingInfo)
+    assert ready.info.file_sha256.keys() <= read_files(folder).keys()
+
+
+async def test_a_decoder_becomes_an_embedding_model_when_it_is_said_to_be_one(
+    model_world: ModelWorld, tmp_path: Path
+) -> None:
+    folder = build_tiny_embedder(tmp_path / "reranker", "qwen3_reranker")
+    assert isinstance((await model_world.make_ready(folder, "llm")).info, ModelInfo)
+    ready = await model_world.make_ready(folder, "reranker", kind=ModelKind.EMBEDDING_MODEL)
+    assert isinstance(ready.info, EmbeddingInfo)
+
+
+async def test_an_image_model_and_its_addon_are_taken_in_with_their_folders(
+    model_world: ModelWorld, models_dir: Path, tmp_path: Path
+) -> None:
+    folder = build_tiny_sdxl(tmp_path / "sdxl", control_nets=["canny"])
+    painter = await model_world.make_ready(folder, "painter")
+    assert painter.kind is ModelKind.FLUMINA_BASE_MODEL
+    assert painter.size_bytes == sum(map(len, read_files(folder).values()))
+    assert read_files(models_dir / painter.directory) == read_files(folder)
+    urls = await model_world.files.download_urls(ADA, "acme", "painter", BASE)
+    assert urls["controlnet/canny/config.json"].endswith("/controlnet/canny/config.json")
+    await model_world.create_addon("painter", "style")
+    await model_world.upload(read_files(build_tiny_lora(tmp_path / "lora", folder)), "style")
+    await model_world.files.validate_upload(ADA, "acme", "style")
+    style = await model_world.models.get(ADA, "acme", "style")
+    assert (style.kind, style.addon_info is None) == (ModelKind.FLUMINA_ADDON, False)
+    await model_world.models.delete(ADA, "acme", "style")
+    await model_world.models.delete(ADA, "acme", "painter")
+    assert os.listdir(models_dir) == []
+
+
+async def test_a_whisper_model_is_taken_in_and_has_no_addons(model_world: ModelWorld, tmp_path: Path) -> None:
+    ready = await model_world.make_ready(build_tiny_whisper(tmp_path / "whisper"), "ear")
+    assert ready.kind is ModelKind.CUSTOM_MODEL
+    await model_world.create_addon("ear", "accent")
+    refused = await refusal(model_world.files.validate_upload(ADA, "acme", "accent"))
+    assert (refused.code, refused.param) == (Code.INVALID, "peftDetails.baseModel")
+
+
+async def test_a_folder_does_not_take_the_place_of_a_file(model_world: ModelWorld) -> None:
+    await model_world.create()
+    await model_world.upload({"unet": b"x"})
+    refused = await refusal(model_world.urls({"unet/config.json": 2}))
+    assert (refused.code, refused.param) == (Code.INVALID, "filenameToSize")

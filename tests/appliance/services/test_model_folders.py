@@ -12,9 +12,10 @@ CONFIG = ConversationConfig(template="{% for m in messages %}{{ m.content }}{% e
 def test_sizes_are_of_files_alone_and_of_nothing_where_there_is_nothing(tmp_path: Path) -> None:
     assert list_sizes(tmp_path / "missing") == {}
     (tmp_path / "a.json").write_text("{}")
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "inner" / "b").write_text("four")
     (tmp_path / "link").symlink_to(tmp_path / "a.json")
-    assert list_sizes(tmp_path) == {"a.json": 2}
+    assert list_sizes(tmp_path) == {"a.json": 2, "folder/inner/b": 4}
 
 
 def test_a_file_is_taken_into_a_folder_that_is_made_for_it(tmp_path: Path) -> None:
@@ -65,3 +66,13 @@ def test_a_file_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     assert read_config(tmp_path) is None
     (tmp_path / "fireworks.json").write_text("[not json")
     assert read_config(tmp_path) is None
+
+
+def test_folders_inside_are_made_and_linked(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+        take_in(tmp_path / name, tmp_path / "model", f"controlnet/{name}/config.json")
+    assert (tmp_path / "model" / "controlnet").stat().st_mode & 0o777 == 0o700
+    make_folder(tmp_path / "target")
+    link_files(tmp_path / "model", tmp_path / "target", sorted(list_sizes(tmp_path / "model")))
+    assert list_sizes(tmp_path / "target") == {"controlnet/a/config.json": 1, "controlnet/b/config.json": 1}

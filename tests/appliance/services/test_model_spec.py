@@ -1,9 +1,20 @@
 import pytest
 from msgspec.structs import replace
 
+from appliance.domain import ModelKind
 from appliance.errors import HearthError
-from appliance.services.model_spec import ModelAsk, changed_model, check_against_files, check_ask, check_draft, found_of
+from appliance.services.model_spec import (
+    ModelAsk,
+    changed_model,
+    check_against_files,
+    check_ask,
+    check_draft,
+    check_same,
+    found_of,
+    kind_found,
+)
 from models.fireworks_json import ConversationConfig
+from models.info import WhisperInfo
 from tests.appliance.services.samples import INFO, addon, model
 
 POET = model("acme", "poet")
@@ -74,3 +85,35 @@ def test_a_draft_model_of_another_width_is_taken_when_the_tokenizer_is_the_same(
     other = replace(narrow, info=replace(INFO, vocab_size=300, file_sha256={"tokenizer.json": "another"}))
     with pytest.raises(HearthError):
         check_draft(wide, other)
+
+
+def test_the_usual_kind_becomes_what_was_found_and_any_other_must_be_it() -> None:
+    whisper = WhisperInfo(
+        architecture="",
+        model_type="whisper",
+        dtype="int8",
+        num_parameters=1,
+        weight_bytes=1,
+        max_context_length=448,
+        is_multilingual=True,
+        num_mel_bins=80,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        hidden_size=64,
+    )
+    assert kind_found(POET, INFO, None) is ModelKind.HF_BASE_MODEL
+    assert kind_found(POET, whisper, None) is ModelKind.CUSTOM_MODEL
+    assert kind_found(replace(POET, kind=ModelKind.CUSTOM_MODEL), whisper, None) is ModelKind.CUSTOM_MODEL
+    ear = replace(POET, kind=ModelKind.CUSTOM_MODEL, info=whisper)
+    for said in (ModelKind.CUSTOM_MODEL, ModelKind.HF_BASE_MODEL):
+        check_same(ear, ModelAsk(kind=said), None)
+    with pytest.raises(HearthError):
+        check_same(ear, ModelAsk(kind=ModelKind.EMBEDDING_MODEL), None)
+    for wrong in (ModelKind.EMBEDDING_MODEL, ModelKind.FLUMINA_BASE_MODEL):
+        with pytest.raises(HearthError) as caught:
+            kind_found(replace(POET, kind=wrong), whisper, None)
+        assert caught.value.param == "kind"
+    with pytest.raises(HearthError) as caught:
+        check_against_files(replace(POET, info=whisper, context_length=100))
+    assert caught.value.param == "contextLength"
+    assert found_of(replace(POET, info=whisper))["supportsLora"] is False

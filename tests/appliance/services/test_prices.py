@@ -35,6 +35,13 @@ def test_cached_prompt_tokens_have_their_own_price() -> None:
     assert table.token_cost(SHARED, COUNTS) == pytest.approx(2 * 0.2 + 0.05 + 0.5 * 0.8)
 
 
+def test_sound_and_pictures_have_prices_of_their_own() -> None:
+    table = prices(default=TokenPrice(prompt=0.2, audio_minute=0.006, image=0.04))
+    used = TokenCounts(num_requests=3, audio_ms=90_000, num_images=2)
+    assert table.token_cost(SHARED, used) == pytest.approx(1.5 * 0.006 + 2 * 0.04)
+    assert table.token_cost(OWN, used) == 0.0
+
+
 def test_without_one_they_cost_what_others_do() -> None:
     assert prices(default=TokenPrice(prompt=0.2)).token_cost(SHARED, COUNTS) == pytest.approx(0.6)
 

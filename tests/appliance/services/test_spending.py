@@ -64,6 +64,16 @@ def test_what_is_held_is_given_back_whole(spending: Spending) -> None:
     assert spending.held(SUBJECTS[2]) == Amounts()
 
 
+def test_what_costs_without_tokens_is_held_as_well(spending: Spending) -> None:
+    for cost in (0.1, 0.2, 0.7):
+        spending.hold(USER, Amounts(cost=cost))
+    spending.release(USER, Amounts(cost=0.1))
+    assert spending.held(SUBJECTS[2]).cost == pytest.approx(0.9)
+    spending.release(USER, Amounts(cost=0.7))
+    spending.release(USER, Amounts(cost=0.2))
+    assert spending.held(SUBJECTS[2]) == Amounts()
+
+
 def test_a_month_ends_with_its_last_second(spending: Spending, wall: FakeClock) -> None:
     spending.add_tokens(USER, MILLION)
     wall.advance(9.9)

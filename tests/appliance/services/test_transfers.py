@@ -23,6 +23,8 @@ CONTENT = bytes(range(256)) * 40
 class Shelf:
     """A place that takes everything, for as long as it has the folder."""
 
+    takes_folders = False
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.directories = {"d1"}
@@ -224,3 +226,19 @@ async def test_a_file_that_is_no_longer_wanted_when_it_is_whole_is_removed(world
     sending = world.transfers.receive(*world.url(), None, while_it_is_deleted())
     assert (await refusal(sending)).code is Code.NOT_FOUND
     assert os.listdir(world.uploads_dir) == []
+
+
+async def test_only_a_place_that_takes_folders_gets_files_in_them(world: World) -> None:
+    with pytest.raises(HearthError):
+        world.url("unet/config.json")
+    world.shelf.takes_folders = True
+    token, filename = world.url("unet/config.json")
+    assert filename == "unet/config.json"
+    (world.shelf.directory / "d1" / "unet").mkdir(parents=True)
+    await world.transfers.receive(token, filename, part(0, len(CONTENT)), stream(CONTENT))
+    assert world.at("unet/config.json") == CONTENT
+    (url,) = world.transfers.download_urls("models", "acme", "poet", "d1", ["unet/config.json"], "").values()
+    assert (await world.transfers.find_download(*token_and_filename(url))).read_bytes() == CONTENT
+    for wrong in ("config.json", "unet/../unet/config.json", "unet/other.json"):
+        with pytest.raises(HearthError):
+            await world.transfers.find_download(token_and_filename(url)[0], wrong)

@@ -70,7 +70,7 @@ CREATE TABLE budget_holds (
     num_prompt_tokens INTEGER NOT NULL,
     num_cached_tokens INTEGER NOT NULL,
     num_completion_tokens INTEGER NOT NULL
-) STRICT;
+, audio_ms INTEGER NOT NULL DEFAULT 0, num_images INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE datasets (
     account_id TEXT NOT NULL REFERENCES accounts (id),
     id TEXT NOT NULL,
@@ -260,7 +260,7 @@ CREATE TABLE token_usage (
     num_requests INTEGER NOT NULL,
     num_prompt_tokens INTEGER NOT NULL,
     num_cached_tokens INTEGER NOT NULL, -- of the prompt tokens
-    num_completion_tokens INTEGER NOT NULL,
+    num_completion_tokens INTEGER NOT NULL, audio_ms INTEGER NOT NULL DEFAULT 0, num_images INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (account_id, bucket_at, user_id, key_id, deployment, model)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE users (

@@ -8,7 +8,9 @@ USER = TokenUser(account_id="acme", user_id="ada", key_id="k", deployment="d", m
 HOLD = BudgetHold(
     id="r",
     user=USER,
-    counts=TokenCounts(num_prompt_tokens=20, num_cached_tokens=3, num_completion_tokens=400),
+    counts=TokenCounts(
+        num_prompt_tokens=20, num_cached_tokens=3, num_completion_tokens=400, audio_ms=5000, num_images=2
+    ),
 )
 USED = replace(HOLD.counts, num_requests=1)
 
@@ -28,7 +30,7 @@ async def test_a_hold_becomes_usage_and_only_once(database: Database) -> None:
 
 
 async def test_it_counts_for_what_it_was_last_told(database: Database) -> None:
-    told = TokenCounts(num_prompt_tokens=21, num_cached_tokens=0, num_completion_tokens=5)
+    told = TokenCounts(num_prompt_tokens=21, num_completion_tokens=5, audio_ms=60_000, num_images=1)
     async with database.transaction() as tx:
         await budget_holds.put(tx, [HOLD, replace(HOLD, id="other")])
         await budget_holds.count(tx, {"r": told, "gone": told})

@@ -1,14 +1,18 @@
 import hashlib
+import json
 import re
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from appliance.errors import Code, HearthError
 from appliance.store.migration import APPLICATION_ID, MIGRATIONS_DIR, Migration, prepare, read_migrations
+from models.info import AnyServedInfo
+from tests.appliance.store.samples import INFO
 
 # A shipped migration never changes: databases that ran it would differ from new ones.
 SHIPPED = {
@@ -22,6 +26,8 @@ SHIPPED = {
     "0008_models.sql": "fd2e35fb3603ea3ec6742af64196f7faa3620a635244e39064f0083c5a4edca0",
     "0009_datasets.sql": "4420d82f5496f34fe4d64a817219d6bdbc8f739efa3b63a436a21e498154f87e",
     "0010_shapes.sql": "0d13b124aed593bb4a2f83930e743c9d26cebdba6b14242c99212740f7b0dda7",
+    "0011_engines.sql": "913ff90e48b5ef1f4d2b9ecb0f8f38c3a01339732609d349014567ffecc2f4c0",
+    "0012_usage_of_engines.sql": "846ec338a734f2948560f73dea924f149a1b4834834a84f9edb537157772f548",
 }
 SCHEMA = Path(__file__).parent / "schema.sql"
 
@@ -100,6 +106,21 @@ def test_an_older_database_is_upgraded_and_its_copy_set_aside(path: Path) -> Non
     assert rows(copy, "PRAGMA user_version") == [(1,)]
     assert rows(copy, "PRAGMA application_id") == [(APPLICATION_ID,)]
     assert rows(copy, "SELECT x FROM a ORDER BY x") == [(1,), (7,)]
+
+
+def test_models_of_before_there_were_other_engines_are_language_models(path: Path) -> None:
+    before = [migration for migration in read_migrations() if migration.number <= 10]
+    prepare(path, before)
+    info = {name: value for name, value in msgspec.to_builtins(INFO).items() if name != "engine"}
+    columns = "account_id, id, display_name, description, kind, state, status_message, is_public, directory, info"
+    values = f"'acme', 'mine', '', '', 'HF_BASE_MODEL', 'READY', '', 0, 'd', '{json.dumps(info)}'"
+    execute(
+        path, "INSERT INTO accounts (id, display_name, email, created_at, updated_at) VALUES ('acme', '', '', 0, 0)"
+    )
+    execute(path, f"INSERT INTO models ({columns}, created_by, created_at, updated_at) VALUES ({values}, '', 0, 0)")
+    prepare(path, read_migrations())
+    ((upgraded,),) = rows(path, "SELECT info FROM models")
+    assert msgspec.json.decode(str(upgraded), type=AnyServedInfo) == INFO
 
 
 def test_rows_that_are_still_in_the_journal_are_upgraded_and_copied_too(path: Path, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from appliance.store.token_usage import BUCKET_S, TokenSum, bucket_at
 from tests.appliance.store.samples import NOW
 
 USER = TokenUser(account_id="acme", user_id="ada", key_id="k", deployment="d", model="m")
-COUNTS = TokenCounts(num_requests=1, num_prompt_tokens=20, num_cached_tokens=3, num_completion_tokens=400)
+COUNTS = TokenCounts(
+    num_requests=1, num_prompt_tokens=20, num_cached_tokens=3, num_completion_tokens=400, audio_ms=5000, num_images=2
+)
 HERE = bucket_at(NOW)
 
 

@@ -10,7 +10,7 @@ import pytest
 from fireworks import AsyncFireworks, Fireworks
 from tokenizers import Tokenizer
 
-from models.builtin import EMBER_CHAT_DIRECTORY
+from models.builtin import EMBER_CHAT
 from tests.end_to_end.clients.conversations import (
     CALL,
     CALL_QUESTION,
@@ -43,7 +43,7 @@ def ask(client: Fireworks, **fields: Any) -> Any:
 
 
 def ember_tokens(text: str) -> list[int]:
-    tokenizer = Tokenizer.from_file(str(Path(EMBER_CHAT_DIRECTORY) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(Path(EMBER_CHAT.directory) / "tokenizer.json"))
     return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
@@ -102,7 +102,7 @@ def test_logprobs_in_both_forms(client: Fireworks) -> None:
 
 def test_tokens_and_raw_output_are_what_the_model_saw_and_said(client: Fireworks) -> None:
     answer = ask(client, return_token_ids=True, raw_output=True, logprobs=True, n=2)
-    tokenizer = Tokenizer.from_file(str(Path(EMBER_CHAT_DIRECTORY) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(Path(EMBER_CHAT.directory) / "tokenizer.json"))
     for choice in answer.choices:
         raw = choice.raw_output
         assert "What is Hearth?" in "".join(raw.prompt_fragments)

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from models.builtin import EMBER_CHAT_DIRECTORY
+from models.builtin import EMBER_CHAT
 from models.conversation import Conversation as RenderedConversation
 from models.conversation import load_chat_template
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from scripts.ember_chat.corpus import Conversation, Corpus
 from scripts.ember_chat.evaluation import Trial, draw_suites, generate
 from scripts.ember_chat.strangers import REFUSAL
@@ -34,8 +34,8 @@ class Ember(NamedTuple):
 
 @cache
 def ember() -> Ember:
-    tokenizer = AutoTokenizer.from_pretrained(EMBER_CHAT_DIRECTORY)
-    return Ember(LlamaForCausalLM.from_pretrained(EMBER_CHAT_DIRECTORY, dtype=torch.float32), tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(EMBER_CHAT.directory)
+    return Ember(LlamaForCausalLM.from_pretrained(EMBER_CHAT.directory, dtype=torch.float32), tokenizer)
 
 
 def ask(*contents: str) -> Conversation:
@@ -51,13 +51,13 @@ def right_share(trials: list[Trial]) -> float:
 
 
 def test_the_folder_is_small_and_readable_for_all() -> None:
-    paths = list(EMBER_CHAT_DIRECTORY.iterdir())
+    paths = list(EMBER_CHAT.directory.iterdir())
     assert sum(path.stat().st_size for path in paths) <= SIZE_BYTES_MAX
     assert all(stat.S_IMODE(path.stat().st_mode) & 0o444 == 0o444 for path in paths)
 
 
 def test_the_folder_is_one_that_hearth_accepts() -> None:
-    info = inspect_model(EMBER_CHAT_DIRECTORY)
+    info = inspect_llm(EMBER_CHAT.directory)
     assert not info.warnings
     assert (info.architecture, info.dtype, info.tied_embeddings) == ("LlamaForCausalLM", "bfloat16", True)
     assert info.has_chat_template
@@ -66,7 +66,7 @@ def test_the_folder_is_one_that_hearth_accepts() -> None:
 
 
 def test_generation_stops_by_itself() -> None:
-    generation = GenerationConfig.from_pretrained(EMBER_CHAT_DIRECTORY)
+    generation = GenerationConfig.from_pretrained(EMBER_CHAT.directory)
     assert generation.eos_token_id == ember().tokenizer.eos_token_id
     assert ember().answer([ask("What is the capital of France?")]) == ["The capital of France is Paris."]
 
@@ -103,12 +103,12 @@ def test_any_text_comes_back_unchanged(text: str) -> None:
 
 
 def test_the_template_is_the_one_of_the_script() -> None:
-    assert (EMBER_CHAT_DIRECTORY / "chat_template.jinja").read_text() == CHAT_TEMPLATE.read_text()
+    assert (EMBER_CHAT.directory / "chat_template.jinja").read_text() == CHAT_TEMPLATE.read_text()
 
 
 @pytest.mark.parametrize("add_generation_prompt", [True, False])
 def test_hearth_renders_every_kind_of_turn_as_transformers_does(add_generation_prompt: bool) -> None:
-    template = load_chat_template(EMBER_CHAT_DIRECTORY)
+    template = load_chat_template(EMBER_CHAT.directory)
     assert template is not None
     for conversation in Corpus(2).draw(100):
         expected = ember().tokenizer.apply_chat_template(

@@ -4,7 +4,7 @@ from runtime.engine import RequestRefused
 from runtime.llm.admission import RETRY_AFTER_MAX_S, RETRY_AFTER_MIN_S, WINDOW_S, Admission
 from runtime.llm.backlog import Backlog, BacklogLimits
 from runtime.llm.request import Batch, Request, ScheduledRequest
-from runtime.protocol import FailureCode
+from runtime.message import FailureCode
 from tests.fakes.scripted_runner import make_request
 
 

@@ -18,7 +18,7 @@ from runtime.llm.grammar.compiler import GrammarCompiler, MakeConstraint
 from runtime.llm.request import Generation, Request, RequestFailed, TokenConstraint, TokenOutput
 from runtime.llm.thinking import AfterThinking
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import Speculation
+from runtime.settings import Speculation
 from runtime.submission import GrammarConstraint, JsonConstraint, SamplingParams
 from tests.fakes.tiny_engine import TinyModel, make_request, run, token_ids
 from tests.fakes.tiny_llm import END_TOKEN_ID, TURN_TOKEN_ID, VOCAB_SIZE, build_tiny_model

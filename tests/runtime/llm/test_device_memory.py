@@ -6,7 +6,7 @@ import torch
 from runtime.llm.device_memory import ParkedWeights, storages_on
 from runtime.llm.request import Generation
 from runtime.memory import resident_bytes
-from runtime.protocol import Speculation
+from runtime.settings import Speculation
 from tests.fakes.tiny_engine import TinyModel, make_request, run, token_ids
 from tests.fakes.tiny_llm import build_tiny_model
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from runtime.engine import RequestRefused
 from runtime.llm.engine import LlmEngine
 from runtime.llm.request import Batch, Generation, Request, RequestFailed, RowResult, SampledToken, TokenOutput
-from runtime.protocol import FailureCode
+from runtime.message import FailureCode
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.scripted_runner import STOP_TOKEN_ID, ScriptedRunner, generate_alone, make_request
 

@@ -9,7 +9,8 @@ from runtime.engine import Postponed, RequestRefused
 from runtime.llm.engine import LlmEngine, LlmOutput
 from runtime.llm.frontend import LlmFrontend, choice_seed
 from runtime.llm.request import FinishReason, Generation, RequestFailed, SampledToken, TokenOutput
-from runtime.protocol import Delta, Failed, FailureCode, PromptOutput, Submit
+from runtime.message import FailureCode
+from runtime.protocol import Delta, Failed, PromptOutput, Submit
 from runtime.submission import ChatMessage, ChatPrompt, SamplingParams, TextPrompt, TokenPrompt, Tool, ToolChoice
 from tests.fakes.scripted_runner import VOCAB_SIZE, ScriptedRunner
 from tests.fakes.text_model import CHAT_TEMPLATE, text_model_info, write_text_model

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.llm.engine import NO_SPECULATION
 from runtime.llm.request import Generation, Request, TokenOutput
-from runtime.protocol import Speculation
+from runtime.settings import Speculation
 from runtime.submission import SamplingParams
 from tests.fakes.tiny_engine import BLOCK_SIZE, GREEDY, TinyModel, make_request, run, token_ids
 from tests.fakes.tiny_llm import VOCAB_SIZE, build_tiny_model

@@ -20,7 +20,8 @@ from runtime.llm.engine import LlmEngine
 from runtime.llm.frontend import LlmFrontend
 from runtime.llm.request import Generation, Request
 from runtime.llm.sampler import SampledRow, sample
-from runtime.protocol import Delta, LoadAdapter, Speculation, Submit, TokenLogprob
+from runtime.protocol import Delta, LoadAdapter, Submit, TokenLogprob
+from runtime.settings import Speculation
 from tests.fakes.hostile_requests import ADDONS, ScatteredConstraint, draw_submit
 from tests.fakes.tiny_addon import build_tiny_addon
 from tests.fakes.tiny_engine import BLOCK_SIZE, TinyModel

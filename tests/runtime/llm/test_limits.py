@@ -17,7 +17,8 @@ from runtime.llm.limits import (
     check_limits,
     normalise,
 )
-from runtime.protocol import FailureCode, Submit
+from runtime.message import FailureCode
+from runtime.protocol import Submit
 from runtime.submission import ChatPrompt, SamplingParams, TextPrompt
 
 VOCAB_SIZE = 50

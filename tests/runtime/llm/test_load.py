@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from models.sizing import BLOCK_SIZE_MAX, replica_bytes
 from runtime.engine import LoadRefused
 from runtime.llm.load import load_llm
 from runtime.llm.request import TokenOutput
-from runtime.protocol import Delta, LlmSettings, Load, Submit
+from runtime.protocol import Delta, Load, Submit
+from runtime.settings import LlmSettings
 from runtime.submission import SamplingParams, TextPrompt
 from tests.fakes.tiny_llm import build_tiny_model
 
@@ -33,9 +34,8 @@ def _load(directory: Path, **settings: Any) -> Load:
         "max_batch_tokens": 64,
     }
     return Load(
-        kind="llm",
         model_dir=str(directory),
-        file_sha256=inspect_model(directory).file_sha256,
+        file_sha256=inspect_llm(directory).file_sha256,
         settings=LlmSettings(**defaults | settings),
     )
 
@@ -68,7 +68,7 @@ def test_a_loaded_engine_answers_and_says_what_it_holds(directory: Path) -> None
 
 def test_a_small_budget_shortens_the_context_and_says_so(directory: Path) -> None:
     budget = replica_bytes(
-        inspect_model(directory),
+        inspect_llm(directory),
         "float32",
         max_context_length=0,
         concurrency=1,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from runtime.llm.checkpoint import Checkpoint
 from runtime.llm.file_embedding import FileEmbedding
 from runtime.llm.fused_layer import FusedLayer
@@ -17,13 +17,13 @@ CPU = torch.device("cpu")
 
 
 def _load(directory: Path, dtype: torch.dtype, *, is_fused: bool = False) -> Any:
-    info = inspect_model(directory)
+    info = inspect_llm(directory)
     return load_weights(build_skeleton(directory, info), directory, info, dtype=dtype, device=CPU, is_fused=is_fused)
 
 
 def test_a_skeleton_has_real_buffers_and_takes_no_memory_for_parameters(tmp_path: Path) -> None:
     directory = build_tiny_model(tmp_path, "llama")
-    skeleton = build_skeleton(directory, inspect_model(directory))
+    skeleton = build_skeleton(directory, inspect_llm(directory))
     assert all(parameter.is_meta for parameter in skeleton.parameters())
     assert not any(buffer.is_meta for buffer in skeleton.buffers())
     assert torch.nn.Linear(2, 2).weight.device == CPU, "what building it took over is given back"
@@ -35,7 +35,7 @@ def test_every_weight_and_buffer_is_that_of_from_pretrained(
     architecture: Architecture, max_shard_size: str, tmp_path: Path
 ) -> None:
     directory = build_tiny_model(tmp_path, architecture, max_shard_size=max_shard_size)
-    info = inspect_model(directory)
+    info = inspect_llm(directory)
     ours = build_skeleton(directory, info)
     checkpoint = Checkpoint(directory, [name for name in info.file_sha256 if name.endswith(".safetensors")])
     fill_skeleton(ours, checkpoint, info, dtype=torch.float32, device=CPU)
@@ -66,7 +66,7 @@ def test_embeddings_stay_in_the_file_unless_they_are_converted(tmp_path: Path) -
 
 def test_a_config_cannot_ask_for_more_than_logits(tmp_path: Path) -> None:
     directory = build_tiny_model(tmp_path, "mixtral", output_router_logits=True, output_hidden_states=True)
-    config = build_skeleton(directory, inspect_model(directory)).config
+    config = build_skeleton(directory, inspect_llm(directory)).config
     assert not any((config.output_router_logits, config.output_hidden_states, config.output_attentions))
     assert config._experts_implementation == "eager"
 
@@ -75,7 +75,7 @@ def test_a_padding_token_outside_the_vocabulary_is_no_obstacle(tmp_path: Path) -
     directory = build_tiny_model(tmp_path, "phi3")
     config_file = directory / "config.json"
     config_file.write_text(config_file.read_text().replace('"pad_token_id": null', '"pad_token_id": 32000'))
-    assert build_skeleton(directory, inspect_model(directory)).config.pad_token_id is None
+    assert build_skeleton(directory, inspect_llm(directory)).config.pad_token_id is None
 
 
 @pytest.mark.parametrize("is_fused", [True, False])

@@ -5,7 +5,7 @@ import pytest
 from runtime.engine import RequestRefused
 from runtime.llm.predictions import predicted_tokens
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import FailureCode
+from runtime.message import FailureCode
 from tests.fakes.tiny_llm import BOS_TOKEN_ID, VOCAB_SIZE, build_tiny_tokenizer
 
 

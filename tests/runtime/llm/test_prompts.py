@@ -8,7 +8,7 @@ from runtime.engine import RequestRefused
 from runtime.llm.dialect import Dialect
 from runtime.llm.prompts import BEGINNING_CHARACTERS, Prompts
 from runtime.llm.vocabulary import Vocabulary
-from runtime.protocol import FailureCode
+from runtime.message import FailureCode
 from runtime.submission import (
     ChatMessage,
     ChatPrompt,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from scripts.ember_chat.folder import write_folder
 from scripts.ember_chat.tokenizer import train_tokenizer
 from tests.scripts.ember_chat.tiny_llama import tiny_llama
@@ -19,7 +19,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def test_the_folder_is_one_that_hearth_accepts(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     write_folder(tiny_llama(2048), tokenizer, tmp_path / "model")
-    info = inspect_model(tmp_path / "model")
+    info = inspect_llm(tmp_path / "model")
     assert (info.dtype, info.tied_embeddings, info.has_chat_template) == ("bfloat16", True, True)
     assert not info.warnings
 

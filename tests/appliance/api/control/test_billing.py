@@ -1,6 +1,7 @@
 """Bills through the API; their arithmetic without it."""
 
 import pytest
+from msgspec.structs import replace
 
 from appliance.api.control.billing import line_items
 from appliance.config import PriceSettings, TokenPrice
@@ -45,6 +46,18 @@ def test_tokens_on_shared_deployments_cost_what_each_kind_does() -> None:
         ("Completion tokens", 500_000, "2"),
     ]
     assert {item.total_cost and item.total_cost.currency_code for item in items} == {"EUR"}
+
+
+def test_sound_and_pictures_are_billed_by_the_minute_and_the_piece() -> None:
+    prices = Prices(PriceSettings(token_prices={"default": TokenPrice(audio_minute=0.5, image=2.0)}))
+    used = replace(row(Place.SERVERLESS, TOKENS), counts=TokenCounts(num_requests=2, audio_ms=90_000, num_images=3))
+    *_, audio, images = line_items([used], prices)
+    assert (audio.category, audio.quantity, audio.total_cost and audio.total_cost.nanos) == (
+        "Audio minutes",
+        1.5,
+        750_000_000,
+    )
+    assert (images.category, images.quantity, images.total_cost and images.total_cost.units) == ("Images", 3, "6")
 
 
 def test_ones_own_deployment_costs_the_time_of_its_devices() -> None:

@@ -27,6 +27,7 @@ async def test_a_line_for_each_day_user_and_model(api: Api) -> None:
     assert told["parameter_count"] == str(INFO.num_parameters)
     assert (told["prompt_tokens"], told["completion_tokens"]) == (str(2 * NUM_PROMPT_TOKENS), str(2 * len(WORDS)))
     assert told["accelerator_seconds"] == "0"
+    assert (told["audio_input_seconds"], told["image_count"]) == ("0.0", "0")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_config_that_says_nothing_takes_the_config_away(
 
 
 def test_kinds_that_are_not_served_are_refused_by_name() -> None:
-    for kind in ("EMBEDDING_MODEL", "DRAFT_ADDON", "LIVE_MERGE", "nonsense"):
+    for kind in ("SNAPSHOT_MODEL", "DRAFT_ADDON", "LIVE_MERGE", "nonsense"):
         with pytest.raises(HearthError) as caught:
             read_ask(ModelBody(kind=kind), "model.")
         assert caught.value.param == "model.kind"

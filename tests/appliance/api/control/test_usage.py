@@ -46,6 +46,8 @@ async def test_what_was_used_a_moment_ago_is_seen(api: Api) -> None:
         "promptTokens": str(2 * NUM_PROMPT_TOKENS),
         "cachedPromptTokens": str(2 * NUM_CACHED_TOKENS),
         "completionTokens": str(2 * len(WORDS)),
+        "audioInputSeconds": 0.0,
+        "imageCount": "0",
         "group": {"model_name": READY_MODEL, "user_id": "user"},
     }
 

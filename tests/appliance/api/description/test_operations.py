@@ -16,6 +16,7 @@ MODULES = {route.handler.__module__: inspect.getmodule(route.handler) for route 
 MAY_READ_THE_QUERY = {
     "appliance.api.control.audit_logs": "its pages are chosen in SQL, by the parameters that all lists have",
     "appliance.api.control.usage": "groupBy may be given more than once; it is declared in UsageQuery",
+    "appliance.api.data.realtime": "timestamp_granularities may be given more than once; it is declared in LiveQuery",
 }
 
 
@@ -52,6 +53,11 @@ class Answer(msgspec.Struct):
     name: str
 
 
+class Fields(msgspec.Struct):
+    prompt: str
+    mask: bytes | None = None
+
+
 async def handle_things(request: object) -> Any:
     """Do something.
 
@@ -70,6 +76,29 @@ def test_what_is_not_json_is_described_as_what_it_is() -> None:
     route = Route("GET", "/things", handle_things, Permission.PUBLIC, answer=Content("text/csv", "Rows.", is_text=True))
     assert responses_of(route)["200"]["content"] == {"text/csv": {"schema": {"type": "string"}}}
     assert responses_of(route)["200"]["description"] == "Rows."
+
+
+def test_an_array_holds_what_the_answer_says() -> None:
+    route = Route("POST", "/things", handle_things, Permission.INFER, answer=Answer, is_array=True)
+    schema = responses_of(route)["200"]["content"]["application/json"]["schema"]
+    assert schema == {"type": "array", "items": {"$ref": "#/components/schemas/Answer"}}
+
+
+def test_other_answers_stand_beside_the_first() -> None:
+    others = (Content("image/png", "A file."), Content("image/jpeg", "A file."))
+    route = Route("POST", "/things", handle_things, Permission.INFER, answer=Answer, other_answers=others)
+    assert set(responses_of(route)["200"]["content"]) == {"application/json", "image/png", "image/jpeg"}
+
+
+def test_a_form_has_files_and_fields() -> None:
+    body = Content("multipart/form-data", "A form.", parts=("image",), fields=Fields)
+    route = Route("POST", "/things", handle_things, Permission.INFER, body, answer=Answer)
+    (operations,) = describe([route])["paths"].values()
+    form = operations["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    assert form["required"] == ["image", "prompt"]
+    assert form["properties"]["image"] == form["properties"]["mask"] == file
+    assert form["properties"]["prompt"] == {"type": "string"}
 
 
 def test_a_stream_is_an_answer_too() -> None:

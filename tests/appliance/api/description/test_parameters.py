@@ -47,6 +47,10 @@ def test_a_single_resource_may_be_masked_and_a_change_too() -> None:
     assert not has_read_mask(route("POST", "/things"))
 
 
+def test_a_websocket_is_opened_by_its_header() -> None:
+    assert parameters(route("GET", "/live", is_websocket=True))["Upgrade"]["schema"] == {"const": "websocket"}
+
+
 def test_the_query_is_the_struct_that_the_handler_decodes() -> None:
     found = parameters(route("DELETE", "/things", query=Query))
     assert found["since"]["required"]

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from models.addons import inspect_addon
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from models.sizing import adapters_bytes
 from runtime.engine import LoadedEngine, LoadRefused, RequestRefused
 from runtime.llm.load import load_llm
-from runtime.protocol import Delta, FailureCode, LlmSettings, Load, LoadAdapter, Submit
+from runtime.message import FailureCode
+from runtime.protocol import Delta, Load, LoadAdapter, Submit
+from runtime.settings import LlmSettings
 from runtime.submission import SamplingParams, TokenPrompt
 from tests.fakes.tiny_addon import build_tiny_addon
 from tests.fakes.tiny_llm import build_tiny_model
@@ -33,8 +35,8 @@ def load_base(directory: Path, max_num_adapters: int, memory_budget_bytes: int =
         max_num_adapters=max_num_adapters,
         max_adapter_rank=8,
     )
-    sha256 = inspect_model(directory).file_sha256
-    load = Load(kind="llm", model_dir=str(directory), file_sha256=sha256, settings=settings)
+    sha256 = inspect_llm(directory).file_sha256
+    load = Load(model_dir=str(directory), file_sha256=sha256, settings=settings)
     return load_llm(load, lambda stage, done: None)
 
 
@@ -46,7 +48,7 @@ class World:
 
     def message(self, name: str, *, seed: int = 1, rank: int = 4) -> LoadAdapter:
         directory = build_tiny_addon(self._folder / f"{seed}-{rank}", self.base, seed=seed, rank=rank)
-        info = inspect_addon(directory, self.base, inspect_model(self.base))
+        info = inspect_addon(directory, self.base, inspect_llm(self.base))
         return LoadAdapter(adapter=name, directory=str(directory), file_sha256=info.file_sha256)
 
     def load(self, name: str, *, seed: int = 1, rank: int = 4) -> None:
@@ -154,7 +156,7 @@ def test_a_rank_beyond_the_setting_is_refused(world: World) -> None:
 
 
 def test_their_memory_is_set_aside_from_the_beginning(world: World, tmp_path: Path) -> None:
-    info = inspect_model(world.base)
+    info = inspect_llm(world.base)
     num_bytes = adapters_bytes(info, "float32", 200, 8, 64)
     budget = num_bytes + 520 * MIB
     _, frontend, without = load_base(world.base, 0, budget)

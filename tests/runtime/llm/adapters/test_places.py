@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.addons import adaptable_layers
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from runtime.llm.adapters.places import find_places
 from runtime.llm.loader import build_skeleton, load_weights
 from tests.fakes.tiny_llm import Architecture, build_tiny_model
@@ -13,7 +13,7 @@ from tests.fakes.tiny_llm import Architecture, build_tiny_model
 @pytest.mark.parametrize("is_fused", [True, False])
 @pytest.mark.parametrize("architecture", ["qwen2", "phi3", "mixtral", "gpt_neox"])
 def test_a_layer_is_where_its_weights_are(tmp_path: Path, architecture: Architecture, is_fused: bool) -> None:
-    info = inspect_model(build_tiny_model(tmp_path, architecture))
+    info = inspect_llm(build_tiny_model(tmp_path, architecture))
     skeleton = build_skeleton(tmp_path, info)
     shapes = adaptable_layers(tmp_path)
     load = {"dtype": torch.float32, "device": torch.device("cpu")}
@@ -31,6 +31,6 @@ def test_a_layer_is_where_its_weights_are(tmp_path: Path, architecture: Architec
 
 
 def test_a_path_that_is_nowhere_is_an_error(tmp_path: Path) -> None:
-    info = inspect_model(build_tiny_model(tmp_path, "llama"))
+    info = inspect_llm(build_tiny_model(tmp_path, "llama"))
     with pytest.raises(KeyError):
         find_places(build_skeleton(tmp_path, info), ["model.layers.0.self_attn.q_proj"])

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.addons import adaptable_layers, inspect_addon
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from runtime.engine import LoadRefused
 from runtime.llm.adapters.adapter import LoraAdapter
 from runtime.llm.adapters.places import find_places
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def load_base(directory: Path, dtype: torch.dtype = torch.float32) -> BaseModel:
-    info = inspect_model(directory)
+    info = inspect_llm(directory)
     model = load_weights(build_skeleton(directory, info), directory, info, dtype=dtype, device=CPU).model
     return BaseModel(directory, info, find_places(model, adaptable_layers(directory)), dtype, CPU)
 
@@ -84,4 +84,4 @@ def test_an_addon_that_does_not_fit_is_refused(base: BaseModel, tmp_path: Path) 
     larger = build_tiny_model(tmp_path / "larger", "llama", hidden_size=128)
     addon = build_tiny_addon(tmp_path / "addon", larger)
     with pytest.raises(LoadRefused, match="call for"):
-        read_adapter(addon, inspect_addon(addon, larger, inspect_model(larger)).file_sha256, base, rank_max=64)
+        read_adapter(addon, inspect_addon(addon, larger, inspect_llm(larger)).file_sha256, base, rank_max=64)

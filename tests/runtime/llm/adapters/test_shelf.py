@@ -9,7 +9,8 @@ import pytest
 from runtime.engine import LoadRefused, Postponed, RequestRefused
 from runtime.llm.adapters.adapter import LoraAdapter
 from runtime.llm.adapters.shelf import AdapterShelf, no_adapters
-from runtime.protocol import FailureCode, LoadAdapter
+from runtime.message import FailureCode
+from runtime.protocol import LoadAdapter
 
 TIMEOUT_S = 60
 NUM_PLACES = 2

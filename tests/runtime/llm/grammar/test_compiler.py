@@ -6,7 +6,7 @@ import pytest
 from runtime.engine import Postponed, RequestRefused
 from runtime.llm.grammar import compiler as compiler_module
 from runtime.llm.grammar.compiler import GrammarCompiler, MakeConstraint
-from runtime.protocol import FailureCode
+from runtime.message import FailureCode
 from tests.fakes.text_model import write_text_model
 from tests.fakes.tiny_tokenizers import build_byte_level_tokenizer
 from tests.runtime.llm.grammar.walking import END_TOKEN_ID, VOCAB_SIZE, writes

@@ -3,12 +3,13 @@ from typing import Any
 
 import pytest
 
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from models.sizing import replica_bytes
 from runtime.engine import LoadedEngine, LoadRefused
 from runtime.llm.load import load_llm
 from runtime.llm.speculation.load_draft import check_fit
-from runtime.protocol import Delta, DraftModel, LlmSettings, Load, Speculation, Submit
+from runtime.protocol import Delta, Load, Submit
+from runtime.settings import DraftModel, LlmSettings, Speculation
 from runtime.submission import SamplingParams, TokenPrompt
 from tests.fakes.tiny_llm import build_tiny_model
 
@@ -42,13 +43,13 @@ def load(directories: dict[str, Path], draft: str | None, **changes: Any) -> Loa
     draft_model = None
     if draft is not None:
         draft_model = DraftModel(
-            model_dir=str(directories[draft]), file_sha256=inspect_model(directories[draft]).file_sha256
+            model_dir=str(directories[draft]), file_sha256=inspect_llm(directories[draft]).file_sha256
         )
     target = directories["target"]
     settings = LlmSettings(**SETTINGS | changes, speculation=Speculation(num_draft_tokens=3, draft_model=draft_model))
-    file_sha256 = inspect_model(target).file_sha256
+    file_sha256 = inspect_llm(target).file_sha256
     return load_llm(
-        Load(kind="llm", model_dir=str(target), file_sha256=file_sha256, settings=settings),
+        Load(model_dir=str(target), file_sha256=file_sha256, settings=settings),
         lambda stage, fraction: None,
     )
 
@@ -82,7 +83,7 @@ def test_a_model_with_a_draft_model_answers_as_without(directories: dict[str, Pa
 
 
 def test_both_models_share_the_budget_block_by_block(directories: dict[str, Path]) -> None:
-    target, draft = inspect_model(directories["target"]), inspect_model(directories["fits"])
+    target, draft = inspect_llm(directories["target"]), inspect_llm(directories["fits"])
     plan = {name: SETTINGS[name] for name in ("max_context_length", "max_num_requests")}
     budget = replica_bytes(target, "float32", **plan, concurrency=1, max_batch_tokens=64, is_cuda=False, draft=draft)
     tight = {"memory_budget_bytes": budget, "max_batch_tokens": 64}
@@ -97,16 +98,16 @@ def test_both_models_share_the_budget_block_by_block(directories: dict[str, Path
 def test_a_draft_model_that_does_not_fit_is_refused(directories: dict[str, Path], draft: str, reason: str) -> None:
     with pytest.raises(LoadRefused, match=reason):
         load(directories, draft)
-    info = inspect_model(directories[draft])
+    info = inspect_llm(directories[draft])
     if draft == "short":
         check_fit(directories["target"], directories[draft], info, max_context_length=64)
 
 
 def test_a_draft_model_that_was_changed_since_its_import_is_refused(directories: dict[str, Path]) -> None:
     fits = directories["fits"]
-    wrong = DraftModel(model_dir=str(fits), file_sha256={**inspect_model(fits).file_sha256, "config.json": "0" * 64})
+    wrong = DraftModel(model_dir=str(fits), file_sha256={**inspect_llm(fits).file_sha256, "config.json": "0" * 64})
     settings = LlmSettings(**SETTINGS, speculation=Speculation(draft_model=wrong))
     target = directories["target"]
-    message = Load(kind="llm", model_dir=str(target), file_sha256=inspect_model(target).file_sha256, settings=settings)
+    message = Load(model_dir=str(target), file_sha256=inspect_llm(target).file_sha256, settings=settings)
     with pytest.raises(LoadRefused, match=r"config\.json"):
         load_llm(message, lambda stage, fraction: None)

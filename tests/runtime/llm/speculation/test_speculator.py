@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from runtime.llm.engine import NO_SPECULATION, LlmEngine
 from runtime.llm.request import Batch, Generation, Request, RowResult, TokenOutput
 from runtime.llm.speculation.speculator import ROWS_MAX, DraftModel
-from runtime.protocol import Speculation
+from runtime.settings import Speculation
 from runtime.submission import SamplingParams
 from tests.fakes.scripted_runner import VOCAB_SIZE, ScriptedRunner, generate_alone, make_request, next_token_id
 

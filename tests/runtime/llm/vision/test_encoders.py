@@ -15,7 +15,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from models.image_decoding import ImageDecoder
 from models.info import AreaSize, FixedSize, VisionInfo
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from runtime.llm.vision.encoders import ClipEncoder, ImageEncoder, Qwen2VlEncoder, load_encoder
 from runtime.llm.vision.features import Encoding
 from tests.fakes.tiny_vlm import IMAGE_EDGE, PATCH_SIZE, VisionFamily
@@ -27,7 +27,7 @@ EDGES = {"size": {"shortest_edge": IMAGE_EDGE}, "crop_size": {"height": IMAGE_ED
 
 
 def load(directory: Path, dtype: torch.dtype = torch.float32) -> ImageEncoder:
-    return load_encoder(directory, inspect_model(directory), dtype=dtype, device=torch.device("cpu"))
+    return load_encoder(directory, inspect_llm(directory), dtype=dtype, device=torch.device("cpu"))
 
 
 def finished(encoding: Encoding) -> torch.Tensor:

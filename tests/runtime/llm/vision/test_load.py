@@ -2,7 +2,7 @@ from pathlib import Path
 
 import torch
 
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from runtime.llm.loader import build_skeleton, load_weights
 from runtime.llm.vision.load import load_vision
 from tests.fakes.tiny_engine import TinyModel
@@ -14,7 +14,7 @@ def test_a_vision_language_model_gets_an_encoder_and_a_text_model_none(qwen: Pat
     assert vision is not None
     assert vision.features.num_encoded == 1, "nothing is left to be found out"
     directory = build_tiny_model(tmp_path, "llama")
-    info = inspect_model(directory)
+    info = inspect_llm(directory)
     dtype, device = torch.float32, torch.device("cpu")
     model, _ = load_weights(build_skeleton(directory, info), directory, info, dtype=dtype, device=device)
     assert load_vision(model, directory, info, dtype=dtype, device=device) is None

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from runtime.engine import RequestRefused
 from runtime.llm.vision.prompt_images import IMAGES_MAX, PromptImages, image_files
 from runtime.llm.vocabulary import Vocabulary
@@ -22,7 +22,7 @@ def picture(width: int = 30, height: int = 30, shade: int = 0, format: str = "PN
 
 
 def opened(directory: Path) -> PromptImages:
-    vision = inspect_model(directory).vision
+    vision = inspect_llm(directory).vision
     assert vision is not None
     return PromptImages(vision, Vocabulary.load(directory), MAX_NUM_TOKENS)
 

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
-from models.inspection import inspect_model
+from models.llm_folder import inspect_llm
 from runtime.engine import LoadedEngine, RequestRefused
 from runtime.llm.load import load_llm
-from runtime.protocol import Delta, LlmSettings, Load, Submit
+from runtime.protocol import Delta, Load, Submit
+from runtime.settings import LlmSettings
 from runtime.submission import ChatMessage, ChatPrompt, ImagePart, SamplingParams, TextPart, TextPrompt
 from tests.fakes.tiny_vlm import IMAGE_EDGE, IMAGE_TOKEN_ID
 from tests.runtime.llm.vision.images import random_pixels
@@ -35,9 +36,7 @@ def load_message(directory: Path) -> Load:
         max_batch_tokens=16,
         block_size=8,
     )
-    return Load(
-        kind="llm", model_dir=str(directory), file_sha256=inspect_model(directory).file_sha256, settings=settings
-    )
+    return Load(model_dir=str(directory), file_sha256=inspect_llm(directory).file_sha256, settings=settings)
 
 
 @pytest.fixture(scope="module")
