@@ -91,6 +91,7 @@ class EngineLoop:
                 if isinstance(command, Stop):
                     return
                 self._carry_out(command)
+                del command  # it may hold hours of sound, and the next may be long in coming
             outputs = engine.step()
             self._num_steps += 1
             self._tell(is_busy=True)

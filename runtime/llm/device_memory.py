@@ -5,7 +5,6 @@ where the host is the device they stay. A storage that was parked is emptied in 
 tensor which looks at it is valid after `wake` without anybody knowing who keeps it. Knows nothing of requests.
 """
 
-import ctypes
 import gc
 from collections.abc import Iterable, Sequence
 from time import perf_counter
@@ -14,10 +13,9 @@ import torch
 
 from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.vision.features import ImageFeatures
-from runtime.memory import resident_bytes
+from runtime.memory import resident_bytes, return_freed_memory
 
 _PIECE_BYTES = 64 * 1024 * 1024
-_libc = ctypes.CDLL(None)
 
 
 class DeviceMemory:
@@ -107,4 +105,4 @@ def _return_unused(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.accelerator.empty_host_cache()
-    _libc.malloc_trim(0)
+    return_freed_memory()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.engine import RequestRefused
+from runtime.memory import return_freed_memory
 from runtime.message import FailureCode
 from runtime.tasks.speech import AudioChunk, Preprocessing
 from runtime.whisper.decoding import SoundDecoder, SoundRefused, Unwanted
@@ -24,6 +25,8 @@ from runtime.whisper.windows import SAMPLE_RATE, WINDOW_S
 NUM_THREADS = 2
 _FILES_HELD = 2
 """So many files of the greatest size, and of the greatest length, may be here at the same time."""
+_LONG_S = 600
+"""From here on the search leaves so much freed memory behind that giving it back is worth its milliseconds."""
 
 
 class Recording(NamedTuple):
@@ -156,6 +159,8 @@ class Uploads:
             upload.ready.set_exception(RequestRefused(FailureCode.INVALID, f"file: it {refusal}", "file"))
         else:
             upload.held_s = len(recording.samples) / SAMPLE_RATE
+            if upload.held_s >= _LONG_S:
+                return_freed_memory()
             upload.ready.set_result(recording)
         finally:
             upload.close()

@@ -1,5 +1,6 @@
 """The loop is run on commands that are all there beforehand; it ends at the last one, Stop."""
 
+import weakref
 from queue import SimpleQueue
 from typing import Any
 
@@ -82,6 +83,32 @@ def test_a_pause_is_used_until_there_is_a_command_or_nothing_left() -> None:
     engine = RestingEngine()
     EngineLoop(engine, inbox, Outlet()).run()
     assert engine.num_rests == 3
+
+
+def test_nobody_keeps_a_request_that_is_over() -> None:
+    inbox: SimpleQueue[Any] = SimpleQueue()
+
+    class Request:
+        request_id = "a"
+
+    class RestingEngine(CountingEngine):
+        kept: object = "unknown"
+
+        def add(self, request: object) -> None:
+            """It is over at once."""
+
+        def rest(self) -> bool:
+            self.kept = is_there()
+            inbox.put(Stop())
+            return False
+
+    request = Request()
+    is_there = weakref.ref(request)
+    inbox.put(Add(request))
+    del request
+    engine = RestingEngine()
+    EngineLoop(engine, inbox, Outlet()).run()
+    assert engine.kept is None
 
 
 def test_progress_tells_of_steps_and_of_rest() -> None:

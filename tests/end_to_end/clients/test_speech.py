@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
+import numpy as np
 import openai
 import psutil
 import pytest
@@ -18,7 +20,7 @@ from openai import OpenAI
 
 from appliance.config import MIB
 from tests.end_to_end.clients.test_fireworks_0_19 import PYTHON
-from tests.end_to_end.daemon_process import DaemonProcess, running_daemon
+from tests.end_to_end.daemon_process import DaemonProcess, running_daemon, wait_until
 from tests.fakes.tiny_whisper import build_tiny_whisper, speech, wav_file
 
 MODEL = "whisper-v3"
@@ -129,6 +131,31 @@ def test_what_is_no_sound_is_refused_and_the_worker_lives(hall: Hall, content: b
         hall.client.audio.transcriptions.create(model=MODEL, file=("sound.mp3", content))
     assert refused.value.param == "file"
     assert {worker.pid for worker in hall.daemon.workers()} == workers
+
+
+def flac(duration_s: float, sample_rate: int) -> bytes:
+    """Of silence, which takes next to nothing."""
+    file = io.BytesIO()
+    silence = av.AudioFrame.from_ndarray(np.zeros((1, int(duration_s * sample_rate)), np.int16), "s16", "mono")
+    silence.sample_rate = sample_rate
+    with av.open(file, "w", format="flac") as container:
+        stream = container.add_stream("flac", rate=sample_rate, layout="mono")
+        for packet in (*stream.encode(silence), *stream.encode(None)):
+            container.mux(packet)
+    return file.getvalue()
+
+
+def test_hours_in_a_few_megabytes_are_refused_and_long_silence_leaves_nothing_behind(hall: Hall) -> None:
+    (worker,) = hall.daemon.workers()
+    transcribe(hall)
+    before = worker.memory_info().rss
+    bomb, silence = flac(5 * 3600, 2000), flac(15 * 60, 2000)
+    assert len(bomb) < 4 * MIB
+    with pytest.raises(openai.BadRequestError, match="18000 s long; at most 14400 s") as refused:
+        hall.client.audio.transcriptions.create(model=MODEL, file=("sound.flac", bomb))
+    assert refused.value.param == "file"
+    assert hall.client.audio.transcriptions.create(model=MODEL, file=("sound.flac", silence)).text == ""
+    wait_until(lambda: worker.memory_info().rss - before < 64 * MIB, 20, "the memory back")
 
 
 def test_a_large_file_passes_through_the_daemon_without_staying_in_its_memory(hall: Hall) -> None:
