@@ -51,6 +51,7 @@ class _Preprocessor(msgspec.Struct, frozen=True):
     hop_length: int = 160
     n_fft: int = 400
     chunk_length: int = 30
+    """Seconds that the model is best given at once; engines cut longer sound."""
 
 
 def inspect_whisper(directory: Path, known_sha256: Mapping[str, str] = {}) -> WhisperInfo:
@@ -133,9 +134,10 @@ def _check(info: WhisperInfo, config: _Config, preprocessor: _Preprocessor | Non
     if preprocessor is not None and (
         preprocessor.feature_size not in (None, info.num_mel_bins)
         or (preprocessor.sampling_rate, preprocessor.hop_length) != (16_000, 160)
-        or (preprocessor.n_fft, preprocessor.chunk_length) != (400, 30)
+        or preprocessor.n_fft != 400
+        or not 1 <= preprocessor.chunk_length <= 30
     ):
-        message = f"does not prepare sound as this model reads it: 16 kHz, {info.num_mel_bins} bands, windows of 30 s"
+        message = f"does not prepare sound as this model reads it: 16 kHz, {info.num_mel_bins} bands, 1 to 30 s"
         raise ModelRefused(RefusalReason.INVALID_CONFIG, message, PREPROCESSOR_CONFIG)
 
 

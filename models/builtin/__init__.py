@@ -1,6 +1,6 @@
-"""The model that comes with Hearth, as a folder in this package.
+"""The models that come with Hearth, as folders in this package.
 
-`python -m scripts.ember_chat` rebuilds it.
+`python -m scripts.ember_chat` and `python -m scripts.ember_whisper` rebuild them.
 """
 
 from pathlib import Path
@@ -14,4 +14,5 @@ class BuiltinModel(NamedTuple):
 
 
 EMBER_CHAT = BuiltinModel("ember-chat", Path(__file__).parent / "ember_chat", "Ember Chat")
-BUILTIN_MODELS = (EMBER_CHAT,)
+EMBER_WHISPER = BuiltinModel("ember-whisper", Path(__file__).parent / "ember_whisper", "Ember Whisper")
+BUILTIN_MODELS = (EMBER_CHAT, EMBER_WHISPER)

@@ -29,16 +29,18 @@ TEMPERATURES_MAX = 16
 class WhisperFrontend(Frontend[Transcribe | Align | Listen, Source, WhisperOutput]):
     task_types = (Transcribe, Align, Listen)
 
-    def __init__(self, text: SpeechText, uploads: Uploads) -> None:
+    def __init__(self, text: SpeechText, uploads: Uploads, clip_s: float = WINDOW_S) -> None:
+        """`clip_s`: so much the model is best given at once."""
         self._text = text
         self._uploads = uploads
+        self._clip_s = clip_s
 
     def prepare(self, task: Transcribe | Align | Listen) -> Source:
         if task.adapter:
             raise RequestRefused(FailureCode.NOT_FOUND, "the addon is not loaded here", "model")
         if isinstance(task, Listen):
             self._check(task.listening)
-            return LiveSource(task, Silero(), self._text.encode)
+            return LiveSource(task, Silero(), self._text.encode, self._clip_s)
         upload = self._uploads.find(task.request_id) or self._begin(task)
         if not upload.ready.done():
             raise Postponed(upload.ready)
@@ -82,10 +84,10 @@ class WhisperFrontend(Frontend[Transcribe | Align | Listen, Source, WhisperOutpu
         if isinstance(task, Align):
             self._check_language(task.language, is_translated=False)
             _check_text(task.text)
-            treatment = Treatment(task.preprocessing, cuts_by_voice=True, max_clip_s=WINDOW_S)
+            treatment = Treatment(task.preprocessing, cuts_by_voice=True, max_clip_s=self._clip_s)
         else:
             self._check(task.listening)
-            max_clip_s = WINDOW_S if task.max_clip_s is None else task.max_clip_s
+            max_clip_s = self._clip_s if task.max_clip_s is None else task.max_clip_s
             if not MIN_CLIP_S <= max_clip_s <= WINDOW_S:
                 _refuse("max_clip_len", f"must be between {MIN_CLIP_S:g} and {WINDOW_S:g} seconds")
             treatment = Treatment(task.preprocessing, task.cuts_by_voice, max_clip_s)

@@ -30,7 +30,7 @@ from runtime.tasks.speech import (
 )
 from runtime.whisper.confirmation import Confirmation
 from runtime.whisper.live_sound import LiveSound, VoiceModel
-from runtime.whisper.windows import SAMPLE_RATE, Window, WindowText
+from runtime.whisper.windows import SAMPLE_RATE, WINDOW_S, Window, WindowText
 
 STEP_S = 0.5
 """New sound before an utterance is heard again."""
@@ -38,9 +38,10 @@ JUDGED_S = 0.1
 """New sound before it is found out whether it is speech."""
 MARGIN_S = 0.3
 """Of sound before and after speech that is heard with it."""
-CUT_AFTER_S = 15.0
-"""A longer open segment is cut where its words are certain."""
-WINDOW_S_MAX = 28.0
+CUT_AFTER_SHARE = 0.5
+"""Of what the model hears at once: a longer open segment is cut where its words are certain."""
+SPARE_S = 2.0
+"""Windows stay so much shorter than what the model hears at once."""
 UNCERTAIN_S = 3.0
 """At the end of a window of that length: what is left to the next, if nothing is certain."""
 TELLING_S = 5.0
@@ -72,9 +73,13 @@ class _OpenSegment(NamedTuple):
 
 
 class LiveSource:
-    """Of a Listen. `encode`: text to token ids, without special ones."""
+    """Of a Listen. `encode`: text to token ids, without special ones; `clip_s`: what the model hears at once."""
 
-    def __init__(self, task: Listen, voice: VoiceModel, encode: Callable[[str], list[int]]) -> None:
+    def __init__(
+        self, task: Listen, voice: VoiceModel, encode: Callable[[str], list[int]], clip_s: float = WINDOW_S
+    ) -> None:
+        self._cut_after_s = CUT_AFTER_SHARE * clip_s
+        self._window_s = clip_s - SPARE_S
         self.request_id = task.request_id
         self.tenant = task.tenant
         self.is_finished = False
@@ -165,7 +170,7 @@ class LiveSource:
             return None
         margin = int(MARGIN_S * SAMPLE_RATE)
         begin = max(utterance.start - margin, self._free_from) if self._segment is None else self._segment.begin
-        longest = begin + int(WINDOW_S_MAX * SAMPLE_RATE)
+        longest = begin + int(self._window_s * SAMPLE_RATE)
         now = self._sound.num_judged
         is_over = utterance.is_over or (self._is_ended and utterance.end <= longest)
         if is_over and utterance.end + margin <= longest:
@@ -222,9 +227,9 @@ class LiveSource:
             return self._close(segment, segment.confirmation, hearing.end)
         segment.confirmation.hear(words, end_s)
         length_s = (hearing.end - hearing.begin) / SAMPLE_RATE
-        if length_s >= WINDOW_S_MAX and not segment.confirmation.confirmed:
+        if length_s >= self._window_s and not segment.confirmation.confirmed:
             segment.confirmation.end_at(end_s - UNCERTAIN_S)
-        if length_s < CUT_AFTER_S or (length_s < WINDOW_S_MAX and not segment.confirmation.confirmed):
+        if length_s < self._cut_after_s or (length_s < self._window_s and not segment.confirmation.confirmed):
             return self._shown(segment)
         return self._cut(segment, hearing)
 

@@ -62,7 +62,7 @@ def load_whisper(load: Load, report: ReportProgress) -> LoadedEngine:
     # What CTranslate2 holds of a device cannot be asked for: there the estimate stands, which is an upper bound.
     footprint = resident_bytes() if settings.device == "cpu" else estimated_bytes
     loaded = Loaded(footprint_bytes=footprint, max_context_length=MAX_NUM_TOKENS, load_ms=stages.finish())
-    return LoadedEngine(engine, WhisperFrontend(text, uploads), loaded)
+    return LoadedEngine(engine, WhisperFrontend(text, uploads, float(model.feature_extractor.chunk_length)), loaded)
 
 
 class ModelWeights:

@@ -30,6 +30,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_tiny_addon(home / "my-addon", home / "my-model")
     build_tiny_embedder(home / "my-embedder", "bert")
     build_tiny_sdxl(home / "my-painter")
+    (home / "tests").symlink_to(ROOT / "tests")  # readers stand in the project's folder
     return home
 
 

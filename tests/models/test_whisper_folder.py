@@ -82,6 +82,7 @@ def test_models_of_another_kind_are_refused(model: Path) -> None:
         ("config.json", {"alignment_heads": [[2, 0]]}),
         ("preprocessor_config.json", {"feature_size": 128}),
         ("preprocessor_config.json", {"sampling_rate": 8000}),
+        ("preprocessor_config.json", {"chunk_length": 31}),
     ],
 )
 def test_what_the_files_say_of_one_another_must_hold(model: Path, name: str, change: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from runtime.protocol import AnyPiece
 from runtime.tasks.speech import AudioChunk, Cleared, ClearState, Heard, Listen, Listening, Segment, Trace, Traced, Word
 from runtime.whisper.live import LiveSource
 from runtime.whisper.live_sound import FRAME_SAMPLES
-from runtime.whisper.windows import SAMPLE_RATE, Samples, Window, WindowText
+from runtime.whisper.windows import SAMPLE_RATE, WINDOW_S, Samples, Window, WindowText
 
 WORD_S = 0.32
 """A whole number of the voice model's frames."""
@@ -91,10 +91,12 @@ def _said(samples: Samples, start_s: float) -> Sequence[Said]:
 class Talk:
     """A conversation with a source whose windows are heard at once, and what a client would have of it."""
 
-    def __init__(self, *, has_words: bool = True, language: str | None = "en", prompt: str = "") -> None:
+    def __init__(
+        self, *, has_words: bool = True, language: str | None = "en", prompt: str = "", clip_s: float = WINDOW_S
+    ) -> None:
         listening = Listening(language=language, has_words=has_words, prompt=prompt)
         task = Listen(request_id="r", tenant="t", listening=listening)
-        self.source = LiveSource(task, PlainVoice(), lambda text: [len(word) for word in text.split()])
+        self.source = LiveSource(task, PlainVoice(), lambda text: [len(word) for word in text.split()], clip_s)
         self.pieces: list[AnyPiece] = []
         self.windows: list[Window] = []
         self.final: dict[int, list[Word]] = {}

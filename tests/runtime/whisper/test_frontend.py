@@ -35,6 +35,19 @@ def align(**fields: Any) -> Align:
     return Align(**{"request_id": "a", "text": "one", "num_bytes": 10, **fields})
 
 
+@pytest.mark.parametrize(("asked_s", "max_clip_s"), [(None, 10.0), (25.0, 25.0)])
+def test_sound_is_cut_to_what_the_model_is_best_given_unless_somebody_says_how(
+    speech_text: SpeechText, uploads: Uploads, asked_s: float | None, max_clip_s: float
+) -> None:
+    frontend = WhisperFrontend(speech_text, uploads, clip_s=10.0)
+    with pytest.raises(Postponed):
+        frontend.prepare(transcribe(max_clip_s=asked_s))
+    upload = uploads.find("a")
+    assert upload is not None
+    assert upload.treatment.max_clip_s == max_clip_s
+    frontend.forget("a")
+
+
 @pytest.mark.parametrize(
     ("task", "param", "part"),
     [

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from runtime.engine import RequestRefused
 from runtime.tasks.speech import AudioChunk, Heard, Trace, Word
 from runtime.whisper.confirmation import Confirmation
-from runtime.whisper.live import CUT_AFTER_S, STEP_S, WINDOW_S_MAX, widest_gap
-from runtime.whisper.windows import SAMPLE_RATE, Samples
+from runtime.whisper.live import CUT_AFTER_SHARE, SPARE_S, STEP_S, widest_gap
+from runtime.whisper.windows import SAMPLE_RATE, WINDOW_S, Samples
 from tests.runtime.whisper.spoken import Talk, hear, silence, speech, text_of
 
 
@@ -44,15 +44,16 @@ def test_a_pause_makes_all_words_final_and_ends_the_segment() -> None:
     assert talk.shown[0].start == pytest.approx(1.0, abs=0.05)
 
 
-def test_the_text_is_the_one_that_was_said_however_long_nobody_pauses() -> None:
-    talk = Talk()
+@pytest.mark.parametrize("clip_s", [WINDOW_S, 10.0])
+def test_the_text_is_the_one_that_was_said_however_long_nobody_pauses(clip_s: float) -> None:
+    talk = Talk(clip_s=clip_s)
     talk.send(speech(1, 120))
     talk.end()
     assert talk.text == text_of(1, 120)
     assert len(talk.shown) > 2
-    assert max(len(window.samples) for window in talk.windows) <= WINDOW_S_MAX * SAMPLE_RATE
+    assert max(len(window.samples) for window in talk.windows) <= (clip_s - SPARE_S) * SAMPLE_RATE
     lengths = [segment.end - segment.start for segment in talk.shown.values()]
-    assert max(lengths) <= CUT_AFTER_S + 2 * STEP_S
+    assert max(lengths) <= CUT_AFTER_SHARE * clip_s + 2 * STEP_S
 
 
 def test_what_comes_all_at_once_is_heard_in_few_windows() -> None:
