@@ -25,6 +25,7 @@ from sentence_transformers import SentenceTransformer
 from models.embedding_folder import inspect_embedding
 from runtime.protocol import (
     FRAME_HEADER,
+    Failed,
     FromWorker,
     Hello,
     Load,
@@ -59,7 +60,7 @@ ROWS = [
     Row("callers_8_single", 8, 1, (6, 24), 1.5),
     Row("callers_32_single", 32, 1, (6, 24), 2.0),
     Row("callers_1_batch_32", 1, 32, (6, 24), 1.0),
-    Row("callers_1_batch_32_mixed_lengths", 1, 32, (2, 200), 1.0),
+    Row("callers_1_batch_32_mixed_lengths", 1, 32, (2, 150), 1.0),
 ]
 
 
@@ -93,6 +94,8 @@ class Worker:
                 self._send(waiting.pop())
                 num_open += 1
             message = self._next()
+            if isinstance(message, Failed):
+                raise ValueError(message.message)
             if isinstance(message, Embedded):
                 num_open -= message.is_last
 

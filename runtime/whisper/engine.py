@@ -22,7 +22,7 @@ from runtime.whisper.windows import Source, Window, WindowText
 WhisperOutput = AnyPiece | Failed
 
 STEP_S = 0.25
-BATCH_S = 4.0
+BATCH_S = 10.0
 """What a batch should take at most; a window alone may take longer."""
 HUNG_S = 600.0
 """A batch that takes longer will not end."""

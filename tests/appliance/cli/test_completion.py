@@ -61,7 +61,7 @@ def test_verbs_nouns_options_and_choices_are_completed(shell: Shell, line: str, 
 
 def test_ids_are_completed_as_the_daemon_has_them(shell: Shell, model_id: str) -> None:
     assert shell.complete(f"hearth get model {model_id[:4]}") == [model_id]
-    assert shell.complete("hearth create deployment ember") == ["ember-chat"]
+    assert shell.complete("hearth create deployment ember-c") == ["ember-chat"]
     assert shell.complete(f"hearth get model --base-url http://127.0.0.1:1 {model_id[:4]}") == []
 
 

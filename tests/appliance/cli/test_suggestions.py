@@ -37,7 +37,7 @@ def environment(hearth: Hearth, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("environment")
 def test_ids_are_those_that_begin_so_and_models_include_the_librarys(model_id: str) -> None:
     assert suggest("models", Asked(), model_id[:5]) == [model_id]
-    assert suggest("models", Asked(), "ember") == ["ember-chat"]
+    assert suggest("models", Asked(), "ember-c") == ["ember-chat"]
     assert len(suggest("apiKeys", Asked(), "")) >= 1
     assert "hearth" in suggest("accounts", Asked(), "")
 

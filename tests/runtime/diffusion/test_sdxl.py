@@ -22,7 +22,6 @@ from models.info import DiffusionInfo
 from models.inspection import inspect_model
 from runtime.diffusion.adapters import Adaptation
 from runtime.diffusion.load import make_painter
-from runtime.diffusion.parts import load_parts
 from runtime.tasks.images import Control, Draw
 from tests.fakes.tiny_diffusion import CONTROL_NET
 from tests.runtime.diffusion.conftest import Studio, mask, picture, png
@@ -181,8 +180,11 @@ def test_rows_of_one_forward_pass_do_not_mix(sdxl_dir: Path, sdxl: Studio, lora_
     info = inspect_model(sdxl_dir)
     assert isinstance(info, DiffusionInfo)
     device = torch.device("cpu")
-    parts = load_parts(sdxl_dir, info, dtype=torch.float32, device=device, report=lambda fraction: None)
-    wide, exact = (make_painter(parts, info, Adaptation(), device, is_exact=is_exact) for is_exact in (False, True))
+    own_painter: Any = sdxl.engine._painter  # type: ignore[attr-defined]
+    adaptation = Adaptation()  # of both, for an addon changes the layers that it was read for
+    wide, exact = (
+        make_painter(own_painter._parts, info, adaptation, device, is_exact=is_exact) for is_exact in (False, True)
+    )
     control = {"control": Control(name=CONTROL_NET, image=png(picture(seed=3)))}
     ahead = {"control": Control(name=CONTROL_NET, image=png(picture(seed=4)), scale=1.0, start=0.9), "num_steps": 4}
     fields: list[dict[str, Any]] = [control, control | {"guidance_scale": 0.0, "adapter": "fur"}, ahead]
@@ -194,6 +196,7 @@ def test_rows_of_one_forward_pass_do_not_mix(sdxl_dir: Path, sdxl: Studio, lora_
             torch.testing.assert_close(one, other, atol=2e-4, rtol=1e-3)
         for painting, prediction in zip(paintings[0] + paintings[1], predictions[0] + predictions[1], strict=True):
             wide.advance(painting, prediction)
+    wide.release()
     for request in requests:
         sdxl.frontend.forget(request.request_id)
 

@@ -12,7 +12,7 @@ from runtime.message import FailureCode
 from runtime.protocol import AnyPiece, Failed
 from runtime.tasks.speech import Heard, Listening, Segment, Transcribed
 from runtime.whisper import engine as engine_module
-from runtime.whisper.engine import WhisperEngine
+from runtime.whisper.engine import BATCH_S, WhisperEngine
 from runtime.whisper.hearing import LastSpeech
 from runtime.whisper.windows import Source, Window, WindowText
 
@@ -225,12 +225,12 @@ def test_batches_shrink_when_they_take_too_long_and_grow_again() -> None:
 
     class Slow(ScriptedListener):
         def hear(self, windows: Sequence[Window], last_speech: LastSpeech) -> list[WindowText]:
-            now[0] += 0.1 if self.batches else 8.0
+            now[0] += 0.1 if self.batches else 2 * BATCH_S
             return super().hear(windows, last_speech)
 
     listener = Slow()
     engine = WhisperEngine(
-        listener, ScriptedWeights(), max_batch_size=16, max_num_waiting=4, window_s=0.5, clock=lambda: now[0]
+        listener, ScriptedWeights(), max_batch_size=16, max_num_waiting=4, window_s=BATCH_S / 8, clock=lambda: now[0]
     )
     engine.add(CountingSource("a", 8 + 4 + 8 + 16 + 16))
     run(engine)
