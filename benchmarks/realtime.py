@@ -27,6 +27,7 @@ SAMPLE_RATE = 16_000
 PAUSE_S = 1.0
 """Between two recordings."""
 NUM_CONVERSATIONS = (1, 4)
+MEMORY_BUDGET_BYTES = 2**32
 
 
 class Script(NamedTuple):
@@ -79,7 +80,12 @@ class Conversation:
 
 def main() -> None:
     arguments = _parse_arguments()
-    listener = TinyListener(arguments.model, compute_type=arguments.compute_type, num_threads=arguments.threads)
+    listener = TinyListener(
+        arguments.model,
+        compute_type=arguments.compute_type,
+        num_threads=arguments.threads,
+        memory_budget_bytes=MEMORY_BUDGET_BYTES,
+    )
     conditions = {
         "model": arguments.model.name,
         "compute_type": arguments.compute_type,
