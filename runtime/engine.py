@@ -8,7 +8,7 @@ Nothing is shared between the two but the two queues in `worker.py`.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, assert_never
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, assert_never
 
 from runtime.message import FailureCode
 from runtime.protocol import AnyFollowUp, AnyPiece, AnyTask, Delta, Failed, Load, LoadAdapter, Loaded
@@ -55,6 +55,16 @@ class EngineStats(NamedTuple):
     """One step of the model, on average of late."""
     cache_kept_s: float = 0.0
     """How long contents of the prefix cache are kept unused of late; 0: nothing was forgotten yet."""
+
+
+class Memory(Protocol):
+    """Device memory that is given back while an engine sleeps; `device_memory.py` for those in torch."""
+
+    def sleep(self) -> int:
+        """Returns what this process still holds of the host's memory."""
+
+    def wake(self) -> dict[str, float]:
+        """Returns milliseconds by stage."""
 
 
 class Engine(ABC, Generic[RequestT, OutputT]):

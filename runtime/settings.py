@@ -75,6 +75,10 @@ class EmbeddingSettings(Settings, frozen=True, kw_only=True, tag="embedding"):
     """Of waiting texts, with the same consequences as `max_num_waiting`."""
 
 
+AUDIO_S_MAX = 4 * 3600.0
+"""Of one file; it is what a daemon sets aside of a quota before it knows how long a file lasts."""
+
+
 class WhisperSettings(Settings, frozen=True, kw_only=True, tag="whisper"):
     """Of a CTranslate2 model of the Whisper family."""
 
@@ -82,7 +86,7 @@ class WhisperSettings(Settings, frozen=True, kw_only=True, tag="whisper"):
     """CTranslate2's name, e.g. `int8`, `float16`, `int8_float32`."""
     max_batch_size: int = 16
     """Windows of up to 30 s that are decoded in one step, of all callers together."""
-    max_audio_s: float = 4 * 3600.0
+    max_audio_s: float = AUDIO_S_MAX
     """Of one file."""
     max_audio_bytes: int = 1024**3
     """Of one file as it was sent."""

@@ -16,12 +16,12 @@ from appliance.services.prompt_size import PromptSize
 from appliance.services.recordings import Recording
 from appliance.services.targets import Target
 from models.info import WhisperInfo
+from runtime.settings import AUDIO_S_MAX
 from runtime.tasks.speech import Align, Transcribe
 
 URL_LENGTH_MAX = 8192
 BITS_PER_SECOND_MIN = 6000
-"""Of speech in the tightest of common formats; a file is no longer than that makes it, and at most AUDIO_MS_MAX."""
-AUDIO_MS_MAX = 4 * 3600 * 1000
+"""Of speech in the tightest of common formats; a file is no longer than that makes it, and at most AUDIO_S_MAX."""
 
 SoundTask = Transcribe | Align
 
@@ -41,7 +41,7 @@ def for_listener(task: SoundTask, recording: Recording) -> Callable[[Target], So
 
 def demand_of_sound(num_bytes: int) -> Demand:
     """Of a file of this size; how long it lasts is known when it has been decoded."""
-    return Demand(PromptSize(0, 0), audio_ms=min(AUDIO_MS_MAX, num_bytes * 8 * 1000 // BITS_PER_SECOND_MIN))
+    return Demand(PromptSize(0, 0), audio_ms=min(int(AUDIO_S_MAX * 1000), num_bytes * 8 * 1000 // BITS_PER_SECOND_MIN))
 
 
 def require_listener(target: Target, language: str | None, is_translated: bool = False) -> WhisperInfo:

@@ -22,7 +22,7 @@ from runtime.diffusion.request import (
     Progressed,
 )
 from runtime.diffusion.waiting_line import Waiting, WaitingLine
-from runtime.engine import Engine, EngineStats, RequestRefused
+from runtime.engine import Engine, EngineStats, Memory, RequestRefused
 from runtime.message import FailureCode
 
 logger = logging.getLogger(__name__)
@@ -60,14 +60,6 @@ class Painter(Protocol):
 
     def release(self) -> None:
         """There are no paintings any more: keep nothing that belonged to one."""
-
-
-class Memory(Protocol):
-    """Device memory that is given back while the engine sleeps; `runtime/llm/device_memory.py` in earnest."""
-
-    def sleep(self) -> int: ...
-
-    def wake(self) -> dict[str, float]: ...
 
 
 class _Begun:

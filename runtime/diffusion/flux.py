@@ -15,6 +15,7 @@ from diffusers.pipelines.flux.pipeline_flux import FluxPipeline, calculate_shift
 from runtime.diffusion.adapters import Adaptation, Wanted
 from runtime.diffusion.engine import Painted
 from runtime.diffusion.latents import decode_latents, upcast_where_needed
+from runtime.diffusion.painting import DiffusionPainting
 from runtime.diffusion.parts import Parts
 from runtime.diffusion.request import DrawRequest
 from runtime.diffusion.safety import check_safety
@@ -31,26 +32,9 @@ class _Prompt(NamedTuple):
 
 
 @dataclass(eq=False, kw_only=True)
-class FluxPainting:
-    request: DrawRequest
+class FluxPainting(DiffusionPainting):
     prompt: _Prompt
-    scheduler: Any
-    timesteps: torch.Tensor
-    latents: torch.Tensor
     image_ids: torch.Tensor
-    num_steps_done: int = 0
-
-    @property
-    def num_steps(self) -> int:
-        return len(self.timesteps)
-
-    @property
-    def timestep(self) -> torch.Tensor:
-        return self.timesteps[self.num_steps_done]
-
-    @property
-    def wanted(self) -> Wanted:
-        return Wanted(self.request.adapter, self.request.adapter_scale)
 
 
 class FluxPainter:

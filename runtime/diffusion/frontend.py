@@ -6,13 +6,13 @@ Nothing of a call reaches the engine unchecked. Remembers each call until its la
 from concurrent.futures import Future
 
 from models.info import DiffusionInfo
+from runtime.adapter_shelf import AdapterShelf
 from runtime.diffusion.encoding import encode_image
 from runtime.diffusion.input_pictures import InputDecoder
 from runtime.diffusion.limits import check_limits, refuse
 from runtime.diffusion.request import ControlPicture, DiffusionOutput, DrawRequest, Failure, Finished, Progressed
 from runtime.diffusion.schedulers import Schedulers
 from runtime.engine import Frontend, Rendered, RequestRefused
-from runtime.llm.adapters.shelf import AdapterShelf
 from runtime.message import FailureCode, Used
 from runtime.protocol import AnyPiece, Failed, LoadAdapter
 from runtime.tasks.images import Draw, Drawing, Drawn, ImageFormat

@@ -14,6 +14,8 @@ from models.diffusion_folder import inspect_diffusion
 from models.fixed_sizing import fixed_replica_bytes, step_bytes
 from models.info import DiffusionInfo
 from models.sizing import CUDA_PROCESS_BYTES
+from runtime.adapter_shelf import AdapterShelf, no_adapters
+from runtime.device_memory import DeviceMemory
 from runtime.diffusion.adapters import Adaptation, BaseModel, LoraAdapter, read_adapter
 from runtime.diffusion.engine import DiffusionEngine, Painter
 from runtime.diffusion.flux import FluxPainter
@@ -24,8 +26,6 @@ from runtime.diffusion.request import DrawRequest
 from runtime.diffusion.sdxl import SdxlPainter
 from runtime.engine import LoadedEngine, LoadRefused, ReportProgress
 from runtime.imported_files import inspect_imported
-from runtime.llm.adapters.shelf import AdapterShelf, no_adapters
-from runtime.llm.device_memory import DeviceMemory
 from runtime.memory import footprint_bytes
 from runtime.message import FailureCode
 from runtime.protocol import Load, LoadAdapter, Loaded
@@ -69,7 +69,7 @@ def load_diffusion(load: Load, report: ReportProgress) -> LoadedEngine:
         max_batch_size=settings.max_batch_size,
         max_batch_pixels=batch_pixels,
         max_num_waiting=settings.max_num_waiting,
-        memory=DeviceMemory(device, []),
+        memory=DeviceMemory(device),
     )
     frontend = DiffusionFrontend(
         info,

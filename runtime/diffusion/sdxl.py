@@ -22,6 +22,7 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_inpain
 from runtime.diffusion.adapters import Adaptation, Wanted
 from runtime.diffusion.engine import Painted
 from runtime.diffusion.latents import as_image, decode_latents, upcast_where_needed
+from runtime.diffusion.painting import DiffusionPainting
 from runtime.diffusion.parts import Parts
 from runtime.diffusion.request import DrawRequest
 from runtime.diffusion.safety import check_safety
@@ -49,33 +50,16 @@ class _Inpainting:
 
 
 @dataclass(eq=False, kw_only=True)
-class SdxlPainting:
-    request: DrawRequest
+class SdxlPainting(DiffusionPainting):
     prompt: _Prompt
-    scheduler: Any
-    timesteps: torch.Tensor
     step_settings: dict[str, Any]
-    latents: torch.Tensor
     time_ids: torch.Tensor
     control: torch.Tensor | None
     inpainting: _Inpainting | None
-    num_steps_done: int = 0
-
-    @property
-    def num_steps(self) -> int:
-        return len(self.timesteps)
-
-    @property
-    def timestep(self) -> torch.Tensor:
-        return self.timesteps[self.num_steps_done]
 
     @property
     def is_guided(self) -> bool:
         return self.prompt.negative_embeds is not None
-
-    @property
-    def wanted(self) -> Wanted:
-        return Wanted(self.request.adapter, self.request.adapter_scale)
 
     @property
     def control_scale(self) -> float:

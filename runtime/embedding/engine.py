@@ -12,7 +12,7 @@ from runtime.embedding.long_step import LongStep
 from runtime.embedding.pace import Pace
 from runtime.embedding.request import EmbeddingRequest, Row, RowOutput
 from runtime.embedding.turns import Overflow, Turns, WaitingLimits
-from runtime.engine import Engine, EngineStats, RequestRefused
+from runtime.engine import Engine, EngineStats, Memory, RequestRefused
 from runtime.message import FailureCode
 
 LONG_STEP_S = 2.0
@@ -29,16 +29,6 @@ class Runner(Protocol):
 
     def rest(self) -> bool:
         """For some milliseconds do what makes later steps faster; whether more is left."""
-
-
-class Memory(Protocol):
-    """Device memory that is given back while the engine sleeps; `runtime/llm/device_memory.py` in earnest."""
-
-    def sleep(self) -> int:
-        """Returns what this process still holds of the host's memory."""
-
-    def wake(self) -> dict[str, float]:
-        """Returns milliseconds by stage."""
 
 
 class EmbeddingEngine(Engine[EmbeddingRequest, RowOutput]):

@@ -11,6 +11,7 @@ import torch
 from models.embedding_folder import inspect_embedding
 from models.fixed_sizing import fixed_replica_bytes
 from models.info import EmbeddingInfo
+from runtime.device_memory import DeviceMemory
 from runtime.embedding.encoders import Encoder, build_encoder, fill_encoder
 from runtime.embedding.engine import EmbeddingEngine
 from runtime.embedding.frontend import EmbeddingFrontend
@@ -21,7 +22,6 @@ from runtime.embedding.texts import Texts
 from runtime.engine import LoadedEngine, LoadRefused, ReportProgress
 from runtime.imported_files import inspect_imported
 from runtime.llm.checkpoint import Checkpoint
-from runtime.llm.device_memory import DeviceMemory
 from runtime.memory import footprint_bytes
 from runtime.message import FailureCode
 from runtime.protocol import Load, Loaded
@@ -61,7 +61,7 @@ def load_embedding(load: Load, report: ReportProgress) -> LoadedEngine:
     pairs = make_pairs(directory, info, texts)
     engine = EmbeddingEngine(
         runner,
-        DeviceMemory(device, []),
+        DeviceMemory(device),
         max_batch_tokens=settings.max_batch_tokens,
         max_num_waiting=settings.max_num_waiting,
         max_num_waiting_tokens=settings.max_num_waiting_tokens,

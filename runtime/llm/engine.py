@@ -12,7 +12,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from runtime.engine import Engine, EngineStats, RequestRefused
+from runtime.engine import Engine, EngineStats, Memory, RequestRefused
 from runtime.llm.admission import Admission
 from runtime.llm.backlog import Backlog, BacklogLimits
 from runtime.llm.block_pool import BlockPool
@@ -48,16 +48,6 @@ class Runner(Protocol):
 
     def execute(self, batch: Batch) -> list[RowResult]:
         """Write the KV of every scheduled token; a result for each row, in the batch's order."""
-
-
-class Memory(Protocol):
-    """Device memory that is given back while the engine sleeps; `device_memory.py` in earnest."""
-
-    def sleep(self) -> int:
-        """Returns what this process still holds of the host's memory."""
-
-    def wake(self) -> dict[str, float]:
-        """Returns milliseconds by stage."""
 
 
 STEP_WEIGHT = 0.1

@@ -15,8 +15,8 @@ import msgspec
 
 from models.info import ModelInfo
 from models.rendering import Renderer
+from runtime.adapter_shelf import AdapterShelf, no_adapters
 from runtime.engine import Frontend, Rendered, RequestRefused
-from runtime.llm.adapters.shelf import AdapterShelf, no_adapters
 from runtime.llm.answer import AnswerReading
 from runtime.llm.choice import Choice, TokenizerTimes
 from runtime.llm.constraints import AnswerConstraint, Constraints

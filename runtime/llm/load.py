@@ -12,11 +12,11 @@ import torch
 from models.info import ModelInfo
 from models.llm_folder import inspect_llm
 from models.sizing import num_kv_blocks
+from runtime.device_memory import DeviceMemory
 from runtime.engine import LoadedEngine, LoadRefused, ReportProgress
 from runtime.imported_files import inspect_imported
 from runtime.llm.adapters.load import AdapterSupport, support_adapters
 from runtime.llm.attention_gather import GatherAttention
-from runtime.llm.device_memory import DeviceMemory
 from runtime.llm.engine import LlmEngine
 from runtime.llm.frontend import LlmFrontend
 from runtime.llm.linear import Packing

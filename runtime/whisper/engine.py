@@ -12,7 +12,7 @@ from concurrent.futures import wait as wait_for
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from runtime.engine import Engine, EngineStats, RequestRefused
+from runtime.engine import Engine, EngineStats, Memory, RequestRefused
 from runtime.message import FailureCode
 from runtime.protocol import AnyPiece, Failed
 from runtime.whisper.hearing import LastSpeech
@@ -34,14 +34,6 @@ class Listener(Protocol):
     def hear(self, windows: list[Window], last_speech: LastSpeech) -> list[WindowText]: ...
 
 
-class DeviceWeights(Protocol):
-    """What sleeping and waking is about."""
-
-    def sleep(self) -> int: ...
-
-    def wake(self) -> dict[str, float]: ...
-
-
 class _Batch(NamedTuple):
     sources: list[Source]
     """Of each window."""
@@ -53,7 +45,7 @@ class WhisperEngine(Engine[Source, WhisperOutput]):
     def __init__(
         self,
         listener: Listener,
-        weights: DeviceWeights,
+        weights: Memory,
         *,
         max_batch_size: int,
         max_num_waiting: int,

@@ -10,12 +10,12 @@ from models.addon_config import RANK_MAX
 from models.addons import adaptable_layers, inspect_addon
 from models.info import ModelInfo
 from models.llm_folder import inspect_llm
+from runtime.device_memory import DeviceMemory
 from runtime.llm.adapters.adaptation import Adaptation
 from runtime.llm.adapters.adapter import LoraAdapter
 from runtime.llm.adapters.places import find_places
 from runtime.llm.adapters.reading import BaseModel, read_adapter
 from runtime.llm.attention_gather import GatherAttention, Span
-from runtime.llm.device_memory import DeviceMemory
 from runtime.llm.engine import NO_SPECULATION, LlmEngine
 from runtime.llm.forward import TokenRow
 from runtime.llm.forward_context import use_attention

@@ -8,11 +8,11 @@ import torch
 from models.addons import adaptable_layers
 from models.info import ModelInfo
 from models.sizing import adapters_bytes
+from runtime.adapter_shelf import AdapterShelf, no_adapters
 from runtime.llm.adapters.adaptation import Adaptation
 from runtime.llm.adapters.adapter import LoraAdapter
 from runtime.llm.adapters.places import find_places
 from runtime.llm.adapters.reading import BaseModel, read_adapter
-from runtime.llm.adapters.shelf import AdapterShelf, no_adapters
 from runtime.protocol import LoadAdapter
 from runtime.settings import LlmSettings
 

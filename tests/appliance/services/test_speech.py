@@ -11,7 +11,6 @@ from appliance.domain import Deployment, DeploymentState, Model, ModelState
 from appliance.errors import Code, HearthError
 from appliance.services.recordings import Recording
 from appliance.services.speech import (
-    AUDIO_MS_MAX,
     demand_of_sound,
     fetch_recording,
     for_listener,
@@ -21,6 +20,7 @@ from appliance.services.speech import (
 )
 from appliance.services.targets import Target
 from models.info import AnyServedInfo
+from runtime.settings import AUDIO_S_MAX
 from runtime.tasks.speech import Align, Listening, Transcribe
 from tests.fakes.scripted_speech import LISTENER
 from tests.fakes.scripted_tasks import EMBEDDER
@@ -86,7 +86,7 @@ def test_languages_are_told_by_code_or_name() -> None:
 
 def test_a_file_is_expected_to_last_as_long_as_its_size_allows() -> None:
     assert demand_of_sound(750).audio_ms == 1000
-    assert demand_of_sound(2**40).audio_ms == AUDIO_MS_MAX
+    assert demand_of_sound(2**40).audio_ms == AUDIO_S_MAX * 1000
 
 
 async def recorded(directory: Path, content: bytes) -> str | None:

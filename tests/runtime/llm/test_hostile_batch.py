@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.llm.adapters.shelf import AdapterShelf
+from runtime.adapter_shelf import AdapterShelf
 from runtime.llm.attention_gather import Span
 from runtime.llm.engine import LlmEngine
 from runtime.llm.frontend import LlmFrontend

@@ -1,4 +1,4 @@
-"""What a language model holds of its device, and how it is given back for a while: KV pools, features, weights.
+"""What a model in torch holds of its device, and how it is given back for a while: weights, and a language model's KV.
 
 KV pools and kept image features are simply dropped, for nobody needs what was in them. Weights move to host memory;
 where the host is the device they stay. A storage that was parked is emptied in place and filled again, so that every
@@ -8,31 +8,42 @@ tensor which looks at it is valid after `wake` without anybody knowing who keeps
 import gc
 from collections.abc import Iterable, Sequence
 from time import perf_counter
+from typing import Protocol
 
 import torch
 
-from runtime.llm.attention_gather import GatherAttention
-from runtime.llm.vision.features import ImageFeatures
 from runtime.memory import resident_bytes, return_freed_memory
 
 _PIECE_BYTES = 64 * 1024 * 1024
 
 
+class Pool(Protocol):
+    """Memory whose content nobody needs after a rest; a back end of attention in earnest."""
+
+    def release(self) -> None: ...
+
+    def allocate(self) -> None: ...
+
+
+class Kept(Protocol):
+    """What is only kept to save work; image features in earnest."""
+
+    def clear(self) -> None: ...
+
+
 class DeviceMemory:
-    def __init__(
-        self, device: torch.device, attentions: Sequence[GatherAttention], features: ImageFeatures | None = None
-    ) -> None:
+    def __init__(self, device: torch.device, pools: Sequence[Pool] = (), kept: Kept | None = None) -> None:
         self._device = device
-        self._attentions = attentions
-        self._features = features
+        self._pools = pools
+        self._kept = kept
         self._parked: ParkedWeights | None = None
 
     def sleep(self) -> int:
         """Returns what this process still holds of the host's memory."""
-        for attention in self._attentions:
-            attention.release()
-        if self._features is not None:
-            self._features.clear()
+        for pool in self._pools:
+            pool.release()
+        if self._kept is not None:
+            self._kept.clear()
         if self._device.type != "cpu":
             self._parked = ParkedWeights(storages_on(self._device), self._device)
         _return_unused(self._device)
@@ -46,8 +57,8 @@ class DeviceMemory:
             self._parked = None
             _return_unused(self._device)
         weights_at = perf_counter()
-        for attention in self._attentions:
-            attention.allocate()
+        for pool in self._pools:
+            pool.allocate()
         return {"weights": (weights_at - began_at) * 1000, "kv-cache": (perf_counter() - weights_at) * 1000}
 
 

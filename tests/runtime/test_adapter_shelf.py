@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import pytest
 
+from runtime.adapter_shelf import AdapterShelf, no_adapters
 from runtime.engine import LoadRefused, Postponed, RequestRefused
 from runtime.llm.adapters.adapter import LoraAdapter
-from runtime.llm.adapters.shelf import AdapterShelf, no_adapters
 from runtime.message import FailureCode
 from runtime.protocol import LoadAdapter
 

@@ -3,7 +3,7 @@ import gc
 import pytest
 import torch
 
-from runtime.llm.device_memory import ParkedWeights, storages_on
+from runtime.device_memory import ParkedWeights, storages_on
 from runtime.llm.request import Generation
 from runtime.memory import resident_bytes
 from runtime.settings import Speculation
