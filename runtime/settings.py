@@ -9,6 +9,7 @@ from typing import Literal
 from runtime.message import Value
 
 Dtype = Literal["bfloat16", "float16", "float32"]
+AttentionBackend = Literal["auto", "gather"]
 
 
 class Settings(Value, frozen=True, kw_only=True):
@@ -56,6 +57,8 @@ class LlmSettings(Settings, frozen=True, kw_only=True, tag="llm"):
     """Token budget of one step; longer prompts are prefilled in chunks."""
     block_size: int = 32
     """Tokens in one KV block."""
+    attention: AttentionBackend = "auto"
+    """`gather`: plain torch, the reference, also where something is faster."""
     enable_prefix_cache: bool = True
     speculation: Speculation = Speculation()
     max_num_adapters: int = 0

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from models.info import AttentionInfo
+from runtime.llm.forward_context import StepAttention
 
 _PAD_SLOT = 0
 """In the trash block, which this back end never writes: a padded key or value is always zero, never another's NaN."""
@@ -95,7 +96,7 @@ class GatherAttention:
         """Give the memory back, with all that was stored."""
         self.caches = ()
 
-    def prepare(self, spans: list[Span]) -> "GatherStep":
+    def prepare(self, spans: list[Span]) -> StepAttention:
         """`spans` follow one another without gap, from 0."""
         return GatherStep(self, spans)
 

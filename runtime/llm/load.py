@@ -16,6 +16,7 @@ from runtime.device_memory import DeviceMemory
 from runtime.engine import LoadedEngine, LoadRefused, ReportProgress
 from runtime.imported_files import inspect_imported
 from runtime.llm.adapters.load import AdapterSupport, support_adapters
+from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.engine import LlmEngine
 from runtime.llm.frontend import LlmFrontend
@@ -128,8 +129,13 @@ def _fill(
     try:
         loaded = load_weights(model, directory, info, dtype=dtype, device=device, report=report)
         vision = load_vision(loaded.model, directory, info, dtype=dtype, device=device)
-        attention = GatherAttention(
-            info.attention, num_blocks=num_blocks, block_size=settings.block_size, dtype=dtype, device=device
+        attention = choose_attention(
+            info.attention,
+            num_blocks=num_blocks,
+            block_size=settings.block_size,
+            dtype=dtype,
+            device=device,
+            backend=settings.attention,
         )
         draft = None if draft_info is None else load_draft(draft_info, info, settings, num_blocks)
         adapters = support_adapters(loaded.model, directory, info, settings)

@@ -7,6 +7,7 @@ import torch
 
 from models.info import ModelInfo
 from runtime.engine import LoadRefused
+from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.loader import build_skeleton, load_weights
 from runtime.llm.speculation.draft_model import TorchDraftModel
@@ -37,8 +38,13 @@ def load_draft(draft: ModelInfo, target: ModelInfo, settings: LlmSettings, num_b
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
     skeleton = build_skeleton(directory, draft, settings.max_context_length)
     loaded = load_weights(skeleton, directory, draft, dtype=dtype, device=device)
-    attention = GatherAttention(
-        draft.attention, num_blocks=num_blocks, block_size=settings.block_size, dtype=dtype, device=device
+    attention = choose_attention(
+        draft.attention,
+        num_blocks=num_blocks,
+        block_size=settings.block_size,
+        dtype=dtype,
+        device=device,
+        backend=settings.attention,
     )
     model = TorchDraftModel(
         loaded.model,

@@ -1,0 +1,176 @@
+"""Paged attention by Triton kernels, for GPUs: the back end beside `attention_gather.py`, over the same KV memory.
+
+Knows which tiles suit the device, and brings each step's tables to it in one copy, without waiting. A layer that asks
+for a window that the model's description does not have is attended to by the gathered path. Imports triton, so only
+workers on CUDA import this (`attention_choice.py`).
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from models.info import AttentionInfo
+from runtime.llm.attention_gather import GatherAttention, GatherStep, Span
+from runtime.llm.attention_work import Rows, Table, Tiling, plan_work
+from runtime.llm.forward_context import StepAttention
+from runtime.llm.kernels.kv_write import write_kv
+from runtime.llm.kernels.paged_attention import Partials, attend_paged, merge_partials, num_columns
+
+_ALIGNMENT = 4
+"""Elements: Triton would compile once more for tables that begin elsewhere than at a multiple of 16 bytes."""
+
+# Rows, keys and stages of tiles, the best first; the first that a device has shared memory for is taken.
+_FEW = [(16, 64, 3), (16, 64, 2), (16, 32, 2), (16, 16, 2), (16, 16, 1)]
+_MANY = [(128, 64, 3), (128, 64, 2), (64, 64, 2), (64, 32, 2), (32, 32, 2), (16, 16, 1)]
+# Nothing but registers multiplies tiles of float32 exactly, and larger tiles overflow those.
+_FEW_OF_FLOAT32 = [(16, 16, 2), (16, 16, 1)]
+_MANY_OF_FLOAT32 = [(32, 32, 2), (16, 16, 1)]
+_SHARED_BYTES_LEAST = 96 * 1024
+"""That GPUs which compute bfloat16 have for one program; taken where there is none to ask."""
+
+
+class Tilings(NamedTuple):
+    few: Tiling
+    """For requests of few tokens, which are as fast as their keys are read."""
+    many: Tiling
+
+
+class TritonAttention(GatherAttention):
+    """The back end of one model."""
+
+    def __init__(
+        self, shape: AttentionInfo, *, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        assert num_blocks * block_size < 2**31, "a slot is an int32 in a step's tables"
+        super().__init__(shape, num_blocks=num_blocks, block_size=block_size, dtype=dtype, device=device)
+        self.tilings = choose_tilings(shape, dtype, _shared_bytes(device))
+        self.windows = {shape.window(layer) for layer in range(shape.num_layers)}
+
+    def prepare(self, spans: list[Span]) -> StepAttention:
+        return TritonStep(self, spans)
+
+
+class _Launches(NamedTuple):
+    """What the layers of one window have the kernels do; tables on the device, or on their way there."""
+
+    few: torch.Tensor
+    many: torch.Tensor
+    merges: torch.Tensor
+
+
+class TritonStep:
+    """One batch, for all layers; implements `forward_context.StepAttention`."""
+
+    def __init__(self, backend: TritonAttention, spans: list[Span]) -> None:
+        self._backend = backend
+        self._spans = spans
+        self._gathered: GatherStep | None = None
+        rows = Rows.of(spans)
+        works = [_plan(rows, backend, window) for window in backend.windows]
+        tables = [table for work in works for table in (work.few, work.many, work.merges)]
+        self._slots, self._block_tables, *on_device = _on_device(
+            [rows.slots(backend.block_size), rows.block_tables, *tables], backend.device
+        )
+        self._launches = {window: _Launches(*on_device[3 * i : 3 * i + 3]) for i, window in enumerate(backend.windows)}
+        shape = backend.shape
+        num_partials = max(work.num_partials for work in works)
+        self._partials = Partials(num_partials, shape.num_heads, shape.value_head_size, backend.device)
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        scaling: float,
+        sliding_window: int | None,
+        softcap: float | None = None,
+    ) -> torch.Tensor:
+        launches = self._launches.get(sliding_window)
+        if launches is None:
+            return self._gather().attend(
+                layer, query, key, value, scaling=scaling, sliding_window=sliding_window, softcap=softcap
+            )
+        cache, tilings = self._backend.caches[layer], self._backend.tilings
+        write_kv(cache, key, value, self._slots)
+        output = query.new_empty(query.shape[0], query.shape[1], value.shape[2])
+        for items, tiling in ((launches.few, tilings.few), (launches.many, tilings.many)):
+            if len(items):
+                attend_paged(
+                    output,
+                    query,
+                    cache,
+                    self._block_tables,
+                    items,
+                    self._partials,
+                    block_size=self._backend.block_size,
+                    scaling=scaling,
+                    window=sliding_window,
+                    softcap=softcap,
+                    tiling=tiling,
+                )
+        if len(launches.merges):
+            merge_partials(output, self._partials, launches.merges)
+        return output
+
+    def _gather(self) -> GatherStep:
+        if self._gathered is None:
+            self._gathered = GatherStep(self._backend, self._spans)
+        return self._gathered
+
+
+class _Work(NamedTuple):
+    few: Table
+    many: Table
+    merges: Table
+    num_partials: int
+
+
+def _plan(rows: Rows, backend: TritonAttention, window: int | None) -> _Work:
+    num_sharing = backend.shape.num_heads // backend.shape.num_kv_heads
+    few = plan_work(rows.of_few_tokens(few=True), backend.tilings.few, num_sharing, window)
+    many = plan_work(rows.of_few_tokens(few=False), backend.tilings.many, num_sharing, window, few.num_partials)
+    merges = np.concatenate([few.merges, many.merges])
+    return _Work(few.items, many.items, merges, few.num_partials + many.num_partials)
+
+
+def _on_device(tables: list[Table], device: torch.device) -> list[torch.Tensor]:
+    """In one copy that nobody waits for."""
+    starts = np.cumsum([0, *(-(-table.size // _ALIGNMENT) * _ALIGNMENT for table in tables)])
+    # torch keeps page-locked memory for later, and gives it away again only after the copy from it.
+    staged = torch.empty(int(starts[-1]), dtype=torch.int32, pin_memory=device.type == "cuda")
+    for start, table in zip(starts, tables, strict=False):
+        staged.numpy()[start : start + table.size] = table.reshape(-1)
+    arrived = staged.to(device, non_blocking=True)
+    return [arrived[start : start + table.size].view(table.shape) for start, table in zip(starts, tables, strict=False)]
+
+
+def choose_tilings(shape: AttentionInfo, dtype: torch.dtype, shared_bytes: int) -> Tilings:
+    """The largest that fit; not by trying, which would take time at every start and choose differently each time."""
+    key_columns, value_columns = num_columns(shape.head_size), num_columns(shape.value_head_size)
+    num_rows_min = num_columns(shape.num_heads // shape.num_kv_heads)
+
+    def largest(tiles: list[tuple[int, int, int]], num_at_once: int) -> tuple[int, int, int]:
+        tiles = [(max(num_rows, num_rows_min), num_keys, num_stages) for num_rows, num_keys, num_stages in tiles]
+        for num_rows, num_keys, num_stages in tiles:
+            num_elements = num_rows * key_columns + num_stages * num_keys * (key_columns + value_columns)
+            if num_at_once * num_elements * dtype.itemsize <= shared_bytes:
+                return num_rows, num_keys, num_stages
+        return tiles[-1]
+
+    is_float32 = dtype == torch.float32
+    # Two at once, so that one reads keys while the other computes.
+    num_rows, num_keys, num_stages = largest(_FEW_OF_FLOAT32 if is_float32 else _FEW, 2)
+    few = Tiling(num_rows, num_keys, 4, num_stages)
+    num_rows, num_keys, num_stages = largest(_MANY_OF_FLOAT32, 2) if is_float32 else largest(_MANY, 1)
+    is_large = is_float32 or num_rows * max(key_columns, value_columns) >= 128 * 128
+    return Tilings(few, Tiling(num_rows, num_keys, 8 if is_large else 4, num_stages))
+
+
+def _shared_bytes(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _SHARED_BYTES_LEAST
+    properties: Any = torch.cuda.get_device_properties(device)  # torch's stubs lack this one
+    return int(properties.shared_memory_per_block_optin)

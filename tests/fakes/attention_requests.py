@@ -1,0 +1,96 @@
+"""Requests in the middle of being computed, for attention back ends, and attention written out slowly: per request, per
+head, in float64."""
+
+import itertools
+
+import torch
+
+from models.info import AttentionInfo
+from runtime.llm.attention_gather import GatherAttention, Span
+
+BLOCK_SIZE = 4
+NUM_HEADS, NUM_KV_HEADS, HEAD_SIZE = 6, 2, 8
+SHAPE = AttentionInfo(
+    num_layers=2, num_heads=NUM_HEADS, num_kv_heads=NUM_KV_HEADS, head_size=HEAD_SIZE, value_head_size=HEAD_SIZE
+)
+SCALING = 0.3
+NUM_BLOCKS = 600
+CPU = torch.device("cpu")
+
+CASES = {
+    "one decode": [(9, 1)],
+    "decodes of equal length": [(8, 1), (8, 1), (8, 1)],
+    "decodes of different length": [(1, 1), (13, 1), (4, 1), (0, 1)],
+    "a fresh prompt": [(0, 11)],
+    "a chunk after others": [(7, 6)],
+    "everything at once": [(12, 1), (3, 1), (0, 9), (8, 4), (2, 1), (0, 1), (5, 2)],
+}
+
+
+class Requests:
+    """Keys and values of some requests, of which a step computes the last few tokens each."""
+
+    def __init__(
+        self,
+        spans: list[tuple[int, int]],
+        shape: AttentionInfo = SHAPE,
+        *,
+        backend: type[GatherAttention] = GatherAttention,
+        block_size: int = BLOCK_SIZE,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = CPU,
+    ) -> None:
+        """`spans` are (already computed, computed now)."""
+        torch.manual_seed(0)
+        self.shape = shape
+        self.backend = backend(shape, num_blocks=NUM_BLOCKS, block_size=block_size, dtype=dtype, device=device)
+        self.keys, self.values = (
+            [torch.randn(sum(span), shape.num_kv_heads, size).to(device, dtype) for span in spans]
+            for size in (shape.head_size, shape.value_head_size)
+        )
+        block_ids = iter(torch.randperm(NUM_BLOCKS - 1).add(1).tolist())
+        starts = itertools.accumulate((now for _, now in spans), initial=0)
+        self.spans = [
+            Span(start, now, before, list(itertools.islice(block_ids, -(-(before + now) // block_size))))
+            for start, (before, now) in zip(starts, spans, strict=False)
+        ]
+
+    def queries(self) -> torch.Tensor:
+        keys = self.keys[0]
+        queries = torch.randn(self.num_tokens, self.shape.num_heads, self.shape.head_size)
+        return queries.to(dtype=keys.dtype, device=keys.device)
+
+    def store_computed(self, layer: int) -> None:
+        """What earlier steps have written."""
+        for span, keys, values in zip(self.spans, self.keys, self.values, strict=True):
+            block_size = self.backend.block_size
+            for position in range(span.num_computed_tokens):
+                slot = span.block_ids[position // block_size] * block_size + position % block_size
+                self.backend.caches[layer][slot] = torch.cat((keys[position], values[position]), dim=-1)
+
+    def attend(self, query: torch.Tensor, layer: int, window: int | None, softcap: float | None = None) -> torch.Tensor:
+        key, value = (
+            torch.cat([own[span.num_computed_tokens :] for span, own in zip(self.spans, tensors, strict=True)])
+            for tensors in (self.keys, self.values)
+        )
+        step = self.backend.prepare(self.spans)
+        return step.attend(layer, query, key, value, scaling=SCALING, sliding_window=window, softcap=softcap)
+
+    def expected(self, query: torch.Tensor, window: int | None, softcap: float | None = None) -> torch.Tensor:
+        num_heads, shape = query.shape[1], self.shape
+        output = torch.zeros(query.shape[0], num_heads, shape.value_head_size, dtype=torch.float64)
+        for span, keys, values in zip(self.spans, self.keys, self.values, strict=True):
+            for i in range(span.num_tokens):
+                position = span.num_computed_tokens + i
+                first = 0 if window is None else max(0, position - window + 1)
+                for head in range(num_heads):
+                    kv_head = head * shape.num_kv_heads // num_heads
+                    visible = keys[first : position + 1, kv_head].double()
+                    scores = visible @ query[span.start + i, head].double() * SCALING
+                    weights = (softcap * (scores / softcap).tanh() if softcap else scores).softmax(dim=0)
+                    output[span.start + i, head] = weights @ values[first : position + 1, kv_head].double()
+        return output
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(span.num_tokens for span in self.spans)

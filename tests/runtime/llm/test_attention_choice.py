@@ -1,0 +1,38 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from models.info import AttentionInfo
+from runtime.llm.attention_choice import choose_attention
+from runtime.llm.attention_gather import GatherAttention
+from runtime.settings import AttentionBackend
+from tests.fakes.attention_requests import SHAPE
+
+CPU = torch.device("cpu")
+
+
+def choose(device: torch.device, backend: AttentionBackend = "auto", shape: AttentionInfo = SHAPE) -> str:
+    attention = choose_attention(shape, num_blocks=2, block_size=4, dtype=torch.float32, device=device, backend=backend)
+    assert isinstance(attention, GatherAttention)
+    return type(attention).__name__
+
+
+def test_a_cpu_gathers() -> None:
+    assert choose(CPU) == "GatherAttention"
+
+
+def test_a_worker_on_a_cpu_never_imports_triton_for_its_attention() -> None:
+    program = "import sys, runtime.llm.attention_choice; sys.exit('triton' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_has_kernels_unless_they_are_switched_off_or_heads_are_too_large() -> None:
+    cuda = torch.device("cuda")
+    assert choose(cuda) == "TritonAttention"
+    assert choose(cuda, "gather") == "GatherAttention"
+    wide = AttentionInfo(num_layers=1, num_heads=2, num_kv_heads=1, head_size=576, value_head_size=512)
+    assert choose(cuda, shape=wide) == "GatherAttention"
