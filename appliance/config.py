@@ -191,6 +191,8 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     """Requests of full context length whose KV a replica's memory is sized for."""
     enable_prefix_cache: bool = True
     """Whether prompts that begin alike share what was computed of them; never across accounts."""
+    enable_kernels: bool = True
+    """Whether GPUs compute what lies between matrix products by Triton kernels of ours; else by torch's operations."""
     load_stall_timeout_s: float = 120.0
     """A load that reports no progress for this long is ended."""
     min_residency_s: float = 60.0

@@ -60,6 +60,8 @@ class LlmSettings(Settings, frozen=True, kw_only=True, tag="llm"):
     attention: AttentionBackend = "auto"
     """`gather`: plain torch, the reference, also where something is faster."""
     enable_prefix_cache: bool = True
+    enable_kernels: bool = True
+    """On CUDA, Triton kernels for what is between matrix products; False: torch's own operations."""
     speculation: Speculation = Speculation()
     max_num_adapters: int = 0
     """LoRA addons that can be loaded at the same time; 0: none."""

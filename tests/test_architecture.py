@@ -41,6 +41,7 @@ WITHOUT_OWN_TEST = {
     "runtime/__main__.py",
     "runtime/engine.py",
     "runtime/diffusion/painting.py",
+    "runtime/llm/sampling/kernels.py",
     "runtime/message.py",
     "runtime/settings.py",
     "runtime/submission.py",

@@ -2,22 +2,22 @@
 
 At one token per step a 0.5 B model spends a quarter of its time between the matrix products. Here query, key and value
 are one product, gate and up another; rotation turns query and key at once; everything works on [tokens, heads, size].
+What a layer puts out is added by the norm that follows it, be it the next layer's: so sum and norm are one operation.
 `fuse` swaps the layers of a finished model; a model that is not of the family stays as it is, and runs the same.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.functional import silu
 
 from models.info import AttentionInfo
 from runtime.llm.forward_context import current_attention
+from runtime.llm.layer_operations import PLAIN, HeadNorms, LayerOperations, Rotation, Scale
 from runtime.llm.linear import Linear
 
 Release = Callable[[torch.Tensor], None]
-Rotation = tuple[torch.Tensor, torch.Tensor]
 
 SOURCES = {
     "query_key_value": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -30,21 +30,28 @@ SOURCES = {
 _FUSED = {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"}
 
 
-def fuse(model: Any, shape: AttentionInfo, release: Release) -> bool:
+class Unadded(NamedTuple):
+    """Hidden states as they go from layer to layer: the norm that comes next adds the two."""
+
+    hidden_states: torch.Tensor
+    addend: torch.Tensor
+
+
+def fuse(model: Any, shape: AttentionInfo, release: Release, operations: LayerOperations = PLAIN) -> bool:
     """Swap layers, norms and rotary embedding; says whether the model is of the family."""
     decoder = getattr(model, model.base_model_prefix)
     layers: nn.ModuleList | None = getattr(decoder, "layers", None)
     if layers is None or any(type(layer).__name__ not in _FUSED for layer in layers):
         return False
     for index, layer in enumerate(layers):
-        layers[index] = FusedLayer(layer, shape, index, release)
-    decoder.norm = RmsNorm(decoder.norm)
+        layers[index] = FusedLayer(layer, shape, index, release, operations)
+    decoder.norm = RmsNorm(decoder.norm, operations)
     decoder.rotary_emb = Rotary(decoder.rotary_emb)
     return True
 
 
 class Rotary(nn.Module):
-    """Cosines and signed sines for `_rotate`, broadcast over heads; the frequencies are transformers'."""
+    """Cosines and signed sines for `rotate`, broadcast over heads; the frequencies are transformers'."""
 
     def __init__(self, source: nn.Module) -> None:
         super().__init__()
@@ -57,22 +64,32 @@ class Rotary(nn.Module):
 
 
 class RmsNorm(nn.Module):
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, operations: LayerOperations = PLAIN) -> None:
         super().__init__()
-        self._weight: torch.Tensor = source.weight.detach()
-        self._epsilon = float(source.variance_epsilon)
+        self._scale = scale_of(source)
+        self._add_rms_norm = operations.add_rms_norm
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        wide = hidden_states.float()
-        mean_square: torch.Tensor = torch.linalg.vecdot(wide, wide).div_(wide.shape[-1])
-        scale = mean_square.add_(self._epsilon).rsqrt_().unsqueeze(-1)
-        return (wide * scale).to(hidden_states.dtype).mul_(self._weight)
+    def forward(self, hidden_states: torch.Tensor | Unadded) -> torch.Tensor:
+        return self.add(hidden_states)[0]
+
+    def add(self, hidden_states: torch.Tensor | Unadded) -> tuple[torch.Tensor, torch.Tensor]:
+        """The normed sum, and the sum."""
+        if isinstance(hidden_states, Unadded):
+            return self._add_rms_norm(*hidden_states, self._scale)
+        return self._add_rms_norm(hidden_states, None, self._scale)
 
 
 class FusedLayer(nn.Module):
     """Takes the weights of one decoder layer of transformers and its place."""
 
-    def __init__(self, source: Any, shape: AttentionInfo, index: int, release: Release) -> None:
+    def __init__(
+        self,
+        source: Any,
+        shape: AttentionInfo,
+        index: int,
+        release: Release,
+        operations: LayerOperations = PLAIN,
+    ) -> None:
         super().__init__()
         attention, mlp = source.self_attn, source.mlp
         self._index = index
@@ -81,26 +98,31 @@ class FusedLayer(nn.Module):
         self._num_query_heads = shape.num_heads
         self._num_rotated_heads = shape.num_heads + shape.num_kv_heads
         self._head_size = shape.head_size
-        self.attention_norm = RmsNorm(source.input_layernorm)
+        self._operations = operations
+        self.attention_norm = RmsNorm(source.input_layernorm, operations)
         self.query_key_value = Linear([attention.q_proj, attention.k_proj, attention.v_proj], release)
-        self.query_norm = RmsNorm(attention.q_norm) if hasattr(attention, "q_norm") else None
-        self.key_norm = RmsNorm(attention.k_norm) if hasattr(attention, "k_norm") else None
+        self._head_norms: HeadNorms | None = None
+        if hasattr(attention, "q_norm"):
+            self._head_norms = HeadNorms(scale_of(attention.q_norm), scale_of(attention.k_norm))
         self.attention_output = Linear([attention.o_proj], release)
-        self.mlp_norm = RmsNorm(source.post_attention_layernorm)
+        self.mlp_norm = RmsNorm(source.post_attention_layernorm, operations)
         self.gate_up = Linear([mlp.gate_proj, mlp.up_proj], release)
         self.mlp_output = Linear([mlp.down_proj], release)
 
-    def forward(self, hidden_states: torch.Tensor, *, position_embeddings: Rotation, **ignored: object) -> torch.Tensor:
+    def forward(
+        self, hidden_states: torch.Tensor | Unadded, *, position_embeddings: Rotation, **ignored: object
+    ) -> Unadded:
         """`hidden_states` are [1, tokens, hidden size]."""
-        hidden_states = hidden_states + self._attend(self.attention_norm(hidden_states), position_embeddings)
-        gate, up = self.gate_up(self.mlp_norm(hidden_states)).chunk(2, dim=-1)
-        return hidden_states.add_(self.mlp_output(silu(gate).mul_(up)))
+        normed, total = self.attention_norm.add(hidden_states)
+        attended = self._attend(normed, position_embeddings)
+        normed, total = self.mlp_norm.add(Unadded(total, attended))
+        return Unadded(total, self.mlp_output(self._operations.gate(self.gate_up(normed), "silu")))
 
     def _attend(self, inputs: torch.Tensor, rotation: Rotation) -> torch.Tensor:
         heads = self.query_key_value(inputs).view(inputs.shape[1], -1, self._head_size)
-        if self.query_norm is not None and self.key_norm is not None:
-            self._normalise(heads, self.query_norm, self.key_norm)
-        rotated = _rotate(heads[:, : self._num_rotated_heads], rotation)
+        rotated = self._operations.rotate(
+            heads[:, : self._num_rotated_heads], rotation, self._num_query_heads, self._head_norms
+        )
         output = current_attention().attend(
             self._index,
             rotated[:, : self._num_query_heads],
@@ -112,15 +134,7 @@ class FusedLayer(nn.Module):
         attended: torch.Tensor = self.attention_output(output.view(1, inputs.shape[1], -1))
         return attended
 
-    def _normalise(self, heads: torch.Tensor, query_norm: RmsNorm, key_norm: RmsNorm) -> None:
-        query = heads[:, : self._num_query_heads]
-        key = heads[:, self._num_query_heads : self._num_rotated_heads]
-        query.copy_(query_norm(query))
-        key.copy_(key_norm(key))
 
-
-def _rotate(heads: torch.Tensor, rotation: Rotation) -> torch.Tensor:
-    """Element j and its partner half a head away turn together; the sine of the first half is negative."""
-    cosine, signed_sine = rotation
-    partners = torch.roll(heads, heads.shape[-1] // 2, dims=-1)
-    return (heads * cosine).add_(partners.mul_(signed_sine))
+def scale_of(norm: Any) -> Scale:
+    """Of an RMS norm of transformers that multiplies by its weight."""
+    return Scale(norm.weight.detach(), float(norm.variance_epsilon))

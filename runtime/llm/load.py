@@ -20,6 +20,7 @@ from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.engine import LlmEngine
 from runtime.llm.frontend import LlmFrontend
+from runtime.llm.kernel_choice import Kernels, choose_kernels
 from runtime.llm.linear import Packing
 from runtime.llm.loader import ReportFraction, build_skeleton, load_weights
 from runtime.llm.model_runner import ModelRunner
@@ -56,10 +57,13 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
     model = build_skeleton(directory, info, settings.max_context_length)
 
     stages.begin("weights", 0.2)
-    held = _fill(model, directory, settings, info, draft_info, num_blocks, stages.within(0.2, 0.9))
+    kernels = choose_kernels(device, are_enabled=settings.enable_kernels)
+    held = _fill(model, directory, settings, info, draft_info, num_blocks, kernels, stages.within(0.2, 0.9))
 
     stages.begin("warm-up", 0.9)
-    runner = ModelRunner(held.model, held.attention, held.packing, held.vision, held.adapters.adaptation)
+    runner = ModelRunner(
+        held.model, held.attention, held.packing, held.vision, held.adapters.adaptation, kernels.sampling
+    )
     runner.warm_up()
     footprint = footprint_bytes(device, held.kv_bytes) + held.adapters.num_bytes  # on no device are they taken yet
 
@@ -123,11 +127,14 @@ def _fill(
     info: ModelInfo,
     draft_info: ModelInfo | None,
     num_blocks: int,
+    kernels: Kernels,
     report: ReportFraction,
 ) -> _Held:
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
     try:
-        loaded = load_weights(model, directory, info, dtype=dtype, device=device, report=report)
+        loaded = load_weights(
+            model, directory, info, dtype=dtype, device=device, operations=kernels.layer, report=report
+        )
         vision = load_vision(loaded.model, directory, info, dtype=dtype, device=device)
         attention = choose_attention(
             info.attention,
@@ -137,7 +144,7 @@ def _fill(
             device=device,
             backend=settings.attention,
         )
-        draft = None if draft_info is None else load_draft(draft_info, info, settings, num_blocks)
+        draft = None if draft_info is None else load_draft(draft_info, info, settings, num_blocks, kernels.layer)
         adapters = support_adapters(loaded.model, directory, info, settings)
     except (MemoryError, torch.OutOfMemoryError) as error:
         message = f"the device ran out of memory while {info.weight_bytes} bytes of weights were loaded"

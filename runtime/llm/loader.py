@@ -20,8 +20,10 @@ from runtime.llm import attention
 from runtime.llm.checkpoint import Checkpoint
 from runtime.llm.file_embedding import FileEmbedding
 from runtime.llm.fused_layer import fuse
+from runtime.llm.layer_operations import PLAIN, LayerOperations
 from runtime.llm.linear import Linear, Packing
 from runtime.llm.modeling import import_architecture
+from runtime.llm.patched_modules import patch
 from runtime.llm.rotary import choose_frequencies, keep_frequencies
 from runtime.llm.stored_names import is_stacked, read_stacked, stored_name
 from runtime.llm.vision.positions import MultimodalRotary
@@ -62,14 +64,15 @@ def load_weights(
     dtype: torch.dtype,
     device: torch.device,
     is_fused: bool = True,
+    operations: LayerOperations = PLAIN,
     report: ReportFraction = lambda fraction: None,
 ) -> LoadedModel:
     """Make a skeleton ready to run. `is_fused` False keeps transformers' own layers."""
     checkpoint = Checkpoint.of_model(directory, info)
     info = text_half(info)
     fill_skeleton(model, checkpoint, info, dtype=dtype, device=device, report=report)
-    if is_fused:
-        fuse(model, info.attention, checkpoint.drop_pages)
+    if is_fused and not fuse(model, info.attention, checkpoint.drop_pages, operations):
+        patch(model, checkpoint.drop_pages, operations)
     if device.type == "cpu":
         _read_embeddings_from_file(model, checkpoint, dtype)
     return LoadedModel(model, _make_packable(model, checkpoint))

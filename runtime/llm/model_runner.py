@@ -19,6 +19,7 @@ from runtime.llm.masks import Mask, MaskFiller, PendingMasks
 from runtime.llm.prompt_logprobs import PromptToken, prompt_logprobs, wanted_tokens
 from runtime.llm.request import Batch, Request, RowResult, SampledToken, ScheduledRequest
 from runtime.llm.sampler import SampledRow, sample
+from runtime.llm.sampling.kernels import SamplingKernels
 from runtime.llm.speculation.verification import accepted_part
 from runtime.submission import SamplingParams
 
@@ -36,18 +37,23 @@ class ModelRunner:
         packing: Packing,
         vision: Vision | None = None,
         adaptation: Adaptation | None = None,
+        sampling_kernels: SamplingKernels | None = None,
     ) -> None:
         self._forward = Forward(model, attention, vision, adaptation)
         self._packing = packing
+        self._sampling_kernels = sampling_kernels
         self._mask_filler = MaskFiller(model.config.get_text_config().vocab_size)
         self._last_forward_s = 0.0
 
     def warm_up(self) -> None:
-        """One token through every layer: pages are read, kernels chosen, buffers there. Its KV is overwritten later."""
+        """One token through every layer: pages are read, kernels chosen, buffers there. Its KV is overwritten later.
+
+        Kernels of the sampler are compiled where they are first called, so the token is drawn where there are any.
+        """
         request = Request(
             request_id="warm-up",
             prompt_token_ids=[0],
-            sampling=SamplingParams(temperature=0),
+            sampling=SamplingParams(temperature=0) if self._sampling_kernels is None else SamplingParams(top_p=0.9),
             max_tokens=1,
             block_ids=[TRASH_BLOCK + 1],
         )
@@ -71,7 +77,7 @@ class ModelRunner:
         sampled: list[SampledToken] = []
         if plan.sampled_positions:
             with torch.inference_mode():
-                sampled = sample(computed.logits(plan.sampled_positions), plan.sampled_rows)
+                sampled = sample(computed.logits(plan.sampled_positions), plan.sampled_rows, self._sampling_kernels)
         in_prompt = prompt_logprobs(plan.prompt_tokens, computed.logits) if plan.prompt_tokens else []
         self._last_forward_s = perf_counter() - started_at
         return plan.results(sampled, in_prompt)

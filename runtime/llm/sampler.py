@@ -15,6 +15,7 @@ import torch
 from runtime.llm.request import SampledToken
 from runtime.llm.sampling.adjustments import adjust
 from runtime.llm.sampling.draw import draw, totals, uniforms
+from runtime.llm.sampling.kernels import SamplingKernels
 from runtime.llm.sampling.logprobs import AskedToken, with_logprobs
 from runtime.llm.sampling.mirostat import next_mus
 from runtime.llm.sampling.rows import SampledRow
@@ -35,13 +36,13 @@ class _Part(NamedTuple):
     rows: list[SampledRow]
 
 
-def sample(logits: torch.Tensor, rows: list[SampledRow]) -> list[SampledToken]:
-    """One token for each row of `logits` [rows, vocabulary]."""
+def sample(logits: torch.Tensor, rows: list[SampledRow], kernels: SamplingKernels | None = None) -> list[SampledToken]:
+    """One token for each row of `logits` [rows, vocabulary]; the same ones with kernels as without."""
     indices: list[int] = []
     chosen: list[torch.Tensor] = []
     mus: dict[int, float] = {}
-    for part in _parts(logits, rows):
-        token_ids = _choose(part.logits, part.rows)
+    for part in _parts(logits, rows, kernels):
+        token_ids = _choose(part.logits, part.rows, kernels)
         indices += part.indices
         chosen.append(token_ids)
         mus |= _next_mus(part, token_ids)
@@ -55,7 +56,9 @@ def sample(logits: torch.Tensor, rows: list[SampledRow]) -> list[SampledToken]:
     return sampled
 
 
-def processed_probabilities(logits: torch.Tensor, rows: list[SampledRow]) -> torch.Tensor:
+def processed_probabilities(
+    logits: torch.Tensor, rows: list[SampledRow], kernels: SamplingKernels | None = None
+) -> torch.Tensor:
     """[rows, vocabulary], float32: the very distribution that `sample` draws each row from, after all rules.
 
     1 for the best token of a greedy row; `draw(these, uniforms(seeds, positions))` gives what `sample` gives. A row
@@ -63,18 +66,18 @@ def processed_probabilities(logits: torch.Tensor, rows: list[SampledRow]) -> tor
     be drafted for: a row behind a draft would need the draft's effect on mu.
     """
     probabilities = torch.zeros(logits.shape, device=logits.device)
-    for indices, part_logits, part_rows in _parts(logits, rows):
+    for indices, part_logits, part_rows in _parts(logits, rows, kernels):
         greedy = [index for index, row in enumerate(part_rows) if row.is_greedy]
         drawn = [index for index, row in enumerate(part_rows) if not row.is_greedy]
         if greedy:
             probabilities[[indices[index] for index in greedy], part_logits[greedy].max(dim=-1).indices] = 1.0
         for some in _slices(drawn, logits):
-            weights = kept_weights(part_logits[some], [part_rows[index] for index in some])
+            weights = kept_weights(part_logits[some], [part_rows[index] for index in some], kernels)
             probabilities[[indices[index] for index in some]] = (weights / totals(weights)).float()
     return probabilities
 
 
-def _parts(logits: torch.Tensor, rows: list[SampledRow]) -> Iterator[_Part]:
+def _parts(logits: torch.Tensor, rows: list[SampledRow], kernels: SamplingKernels | None) -> Iterator[_Part]:
     """Rows whose logits stay as they are, and then the others after mask, bias and penalties."""
     adjusted = [index for index, row in enumerate(rows) if row.adjusts_logits]
     if not adjusted:
@@ -85,28 +88,28 @@ def _parts(logits: torch.Tensor, rows: list[SampledRow]) -> Iterator[_Part]:
         yield _Part(plain, logits[plain], [rows[index] for index in plain])
     for some in _slices(adjusted, logits):
         own_rows = [rows[index] for index in some]
-        yield _Part(some, adjust(logits[some].float(), own_rows), own_rows)
+        yield _Part(some, adjust(logits[some].float(), own_rows, kernels), own_rows)
 
 
-def _choose(logits: torch.Tensor, rows: list[SampledRow]) -> torch.Tensor:
+def _choose(logits: torch.Tensor, rows: list[SampledRow], kernels: SamplingKernels | None) -> torch.Tensor:
     drawn = [index for index, row in enumerate(rows) if not row.is_greedy]
     if len(drawn) == len(rows):
-        return _draw_all(logits, rows)
+        return _draw_all(logits, rows, kernels)
     token_ids = logits.max(dim=-1).indices  # argmax takes four times as long on bfloat16
     if drawn:
-        token_ids[drawn] = _draw_all(logits[drawn], [rows[index] for index in drawn])
+        token_ids[drawn] = _draw_all(logits[drawn], [rows[index] for index in drawn], kernels)
     return token_ids
 
 
-def _draw_all(logits: torch.Tensor, rows: list[SampledRow]) -> torch.Tensor:
+def _draw_all(logits: torch.Tensor, rows: list[SampledRow], kernels: SamplingKernels | None) -> torch.Tensor:
     step = _num_rows_at_once(logits)
     starts = range(0, len(rows), step)
-    return torch.cat([_draw(logits[start : start + step], rows[start : start + step]) for start in starts])
+    return torch.cat([_draw(logits[start : start + step], rows[start : start + step], kernels) for start in starts])
 
 
-def _draw(logits: torch.Tensor, rows: list[SampledRow]) -> torch.Tensor:
+def _draw(logits: torch.Tensor, rows: list[SampledRow], kernels: SamplingKernels | None) -> torch.Tensor:
     uniform = uniforms([row.seed for row in rows], [row.position for row in rows])
-    return draw(kept_weights(logits, rows), uniform)
+    return draw(kept_weights(logits, rows, kernels), uniform, kernels)
 
 
 def _next_mus(part: _Part, token_ids: torch.Tensor) -> dict[int, float]:

@@ -19,6 +19,7 @@ from runtime.llm.attention_gather import GatherAttention, Span
 from runtime.llm.engine import NO_SPECULATION, LlmEngine
 from runtime.llm.forward import TokenRow
 from runtime.llm.forward_context import use_attention
+from runtime.llm.kernel_choice import NO_KERNELS, Kernels
 from runtime.llm.loader import build_skeleton, load_weights
 from runtime.llm.model_runner import ModelRunner
 from runtime.llm.request import Adapter, Generation, Request, TokenOutput
@@ -42,8 +43,10 @@ class TinyModel:
         is_fused: bool = True,
         max_context_length: int | None = None,
         dtype: torch.dtype = torch.float32,
+        kernels: Kernels = NO_KERNELS,
     ) -> None:
         self.dtype = dtype
+        self._sampling_kernels = kernels.sampling
         self.info: ModelInfo = inspect_llm(directory)
         self.model, self.packing = load_weights(
             build_skeleton(directory, self.info, max_context_length),
@@ -52,6 +55,7 @@ class TinyModel:
             dtype=dtype,
             device=torch.device("cpu"),
             is_fused=is_fused,
+            operations=kernels.layer,
         )
         places = find_places(self.model, adaptable_layers(directory))
         self._base = BaseModel(directory, self.info, places, dtype, torch.device("cpu"))
@@ -68,7 +72,7 @@ class TinyModel:
         )
 
     def runner(self, num_blocks: int = 200) -> ModelRunner:
-        return ModelRunner(self.model, self.attention(num_blocks), self.packing, self.vision, self.adaptation)
+        return self._runner_with(self.attention(num_blocks))
 
     def adapter(self, directory: Path) -> LoraAdapter:
         """An addon to this model."""
@@ -85,6 +89,9 @@ class TinyModel:
                 input_ids=torch.tensor([token_ids]), position_ids=torch.tensor([positions]), use_cache=False
             ).logits[0]
         return logits
+
+    def _runner_with(self, attention: GatherAttention) -> ModelRunner:
+        return ModelRunner(self.model, attention, self.packing, self.vision, self.adaptation, self._sampling_kernels)
 
     def draft_model(self, num_blocks: int = 200) -> TorchDraftModel:
         """This model as the draft model of an engine that has as many blocks."""
@@ -106,7 +113,7 @@ class TinyModel:
         draft_model: TorchDraftModel | None = None,
     ) -> LlmEngine:
         attention = self.attention(num_blocks)
-        runner = ModelRunner(self.model, attention, self.packing, self.vision, self.adaptation)
+        runner = self._runner_with(attention)
         features = None if self.vision is None else self.vision.features
         return LlmEngine(
             runner if self.vision is None else VisionRunner(runner, self.vision.features),

@@ -1,6 +1,6 @@
 """Where in a loaded model the linear layers of its checkpoint are computed: addons name those, not our products.
 
-A fused layer computes several of them side by side, each in some columns of one output.
+A fused layer or MLP computes several of them side by side, each in some columns of one output.
 """
 
 from collections.abc import Iterable
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from runtime.llm.fused_layer import SOURCES, FusedLayer
 from runtime.llm.linear import Linear
+from runtime.llm.patched_modules import MLP_SOURCES, GatedMlp
 
 
 class Place(NamedTuple):
@@ -24,8 +25,8 @@ def find_places(model: Any, paths: Iterable[str]) -> dict[str, Place]:
     for path, module in model.named_modules():
         if isinstance(module, Linear):
             places[path] = Place(module, 0, sum(module.output_sizes))
-        elif isinstance(module, FusedLayer):
-            for name, sources in SOURCES.items():
+        elif isinstance(module, FusedLayer | GatedMlp):
+            for name, sources in (SOURCES if isinstance(module, FusedLayer) else MLP_SOURCES).items():
                 places |= _side_by_side(getattr(module, name), [f"{path}.{source}" for source in sources])
     return {path: places[path] for path in paths}
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from runtime.llm.sampling.kernels import SamplingKernels
 from runtime.llm.sampling.rows import SampledRow
 
 _LIMIT_BY_BIT = np.array([-np.inf, np.inf], dtype=np.float32)
@@ -16,9 +17,9 @@ _LIMITS = _LIMIT_BY_BIT[np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], a
 """For each byte of a mask what its eight logits may be at most: seven times as fast as unpacking bits and filling."""
 
 
-def adjust(logits: torch.Tensor, rows: list[SampledRow]) -> torch.Tensor:
+def adjust(logits: torch.Tensor, rows: list[SampledRow], kernels: SamplingKernels | None = None) -> torch.Tensor:
     """Change float32 `logits` [rows, vocabulary] in place; a row whose mask leaves nothing is not masked."""
-    _apply_masks(logits, rows)
+    _apply_masks(logits, rows, kernels)
     entries = logits.view(-1)
     _add_biases(entries, logits.shape[1], rows)
     _apply_repetition_penalties(entries, logits.shape[1], rows)
@@ -26,11 +27,14 @@ def adjust(logits: torch.Tensor, rows: list[SampledRow]) -> torch.Tensor:
     return logits
 
 
-def _apply_masks(logits: torch.Tensor, rows: list[SampledRow]) -> None:
+def _apply_masks(logits: torch.Tensor, rows: list[SampledRow], kernels: SamplingKernels | None) -> None:
     vocab_size = logits.shape[1]
     masks = {index: _fit(row.mask, vocab_size) for index, row in enumerate(rows) if row.mask is not None}
     masks = {index: mask for index, mask in masks.items() if mask.any()}
     if not masks:
+        return
+    if kernels is not None:
+        kernels.forbid(logits, list(masks), np.stack(list(masks.values())))
         return
     limits = _LIMITS.take(np.stack(list(masks.values())), axis=0).reshape(len(masks), -1)
     ceilings = torch.from_numpy(limits).to(logits.device)[:, :vocab_size]

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from runtime.llm.sampling.kernels import SamplingKernels
+
 _SEGMENT = 512
 """Vocabulary entries summed up together before the running sum."""
 
@@ -19,12 +21,14 @@ def uniforms(seeds: list[int], positions: list[int]) -> NDArray[np.float64]:
     return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def draw(weights: torch.Tensor, uniform: NDArray[np.float64]) -> torch.Tensor:
+def draw(weights: torch.Tensor, uniform: NDArray[np.float64], kernels: SamplingKernels | None = None) -> torch.Tensor:
     """The first token at which the running sum of a row's weights exceeds its share `uniform` of the total."""
     num_rows, vocab_size = weights.shape
     segments = _segments(weights)
-    segment_sums = segments.sum(dim=-1).cumsum(dim=-1, dtype=torch.float64)
     shares = torch.from_numpy(uniform).to(weights.device)
+    if kernels is not None:
+        return kernels.search(segments, segments.sum(dim=-1), shares, vocab_size)
+    segment_sums = segments.sum(dim=-1).cumsum(dim=-1, dtype=torch.float64)
     segment, rest = _search(segment_sums, shares * segment_sums[:, -1])
     chosen = segments[torch.arange(num_rows, device=weights.device), segment]
     offset, _ = _search(chosen.cumsum(dim=-1, dtype=torch.float64), rest)

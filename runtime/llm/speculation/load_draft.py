@@ -9,6 +9,7 @@ from models.info import ModelInfo
 from runtime.engine import LoadRefused
 from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import GatherAttention
+from runtime.llm.layer_operations import PLAIN, LayerOperations
 from runtime.llm.loader import build_skeleton, load_weights
 from runtime.llm.speculation.draft_model import TorchDraftModel
 from runtime.llm.vocabulary import Vocabulary
@@ -32,12 +33,18 @@ def check_fit(target_dir: Path, draft_dir: Path, draft: ModelInfo, max_context_l
         )
 
 
-def load_draft(draft: ModelInfo, target: ModelInfo, settings: LlmSettings, num_blocks: int) -> LoadedDraft:
+def load_draft(
+    draft: ModelInfo,
+    target: ModelInfo,
+    settings: LlmSettings,
+    num_blocks: int,
+    operations: LayerOperations = PLAIN,
+) -> LoadedDraft:
     assert settings.speculation.draft_model is not None
     directory = Path(settings.speculation.draft_model.model_dir)
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
     skeleton = build_skeleton(directory, draft, settings.max_context_length)
-    loaded = load_weights(skeleton, directory, draft, dtype=dtype, device=device)
+    loaded = load_weights(skeleton, directory, draft, dtype=dtype, device=device, operations=operations)
     attention = choose_attention(
         draft.attention,
         num_blocks=num_blocks,

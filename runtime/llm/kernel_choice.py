@@ -1,0 +1,41 @@
+"""Who computes the small operations of a step: Triton kernels on CUDA, plain torch everywhere else and where kernels
+are switched off (`LlmSettings.enable_kernels`).
+
+Triton is a gigabyte, so it is imported here alone, and only when kernels are chosen.
+"""
+
+import importlib.util
+import logging
+from typing import NamedTuple
+
+import torch
+
+from runtime.llm.layer_operations import PLAIN, LayerOperations
+from runtime.llm.sampling.kernels import SamplingKernels
+
+logger = logging.getLogger(__name__)
+
+
+class Kernels(NamedTuple):
+    layer: LayerOperations = PLAIN
+    sampling: SamplingKernels | None = None
+    """None: the sampler's plain rules."""
+
+
+NO_KERNELS = Kernels()
+
+
+def choose_kernels(device: torch.device, *, are_enabled: bool) -> Kernels:
+    """Triton compiles for compute capability 8 and later what these kernels need."""
+    if not are_enabled or device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        return NO_KERNELS
+    if importlib.util.find_spec("triton") is None:
+        logger.warning("triton is not installed: this model is served without kernels, at a lower speed")
+        return NO_KERNELS
+    return triton_kernels()
+
+
+def triton_kernels() -> Kernels:
+    from runtime.llm.kernels import glu, norm, rotary, sampling
+
+    return Kernels(LayerOperations(norm.add_rms_norm, glu.gate, rotary.rotate), sampling)

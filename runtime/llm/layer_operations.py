@@ -1,0 +1,79 @@
+"""What decoder layers compute between their matrix products, in plain torch. This is the reference of `kernels/`,
+which has each operation as one Triton kernel for CUDA, and it is what runs everywhere else.
+
+Knows tensors, neither modules nor devices. An operation may overwrite what its text says, and nothing else.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch.nn.functional import gelu, silu
+
+Activation = Literal["silu", "gelu", "gelu_tanh"]
+Rotation = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and sines, [tokens, 1, head size] each; the sine of the first half of a head is negative."""
+
+
+class Scale(NamedTuple):
+    """The learnt part of an RMS norm."""
+
+    weight: torch.Tensor
+    epsilon: float
+    is_shifted: bool = False
+    """Gemma: 1 + weight is what counts, and the rounding comes after the product."""
+
+
+class HeadNorms(NamedTuple):
+    """Norms of single heads ahead of their rotation."""
+
+    query: Scale
+    key: Scale
+
+
+AddRmsNorm = Callable[[torch.Tensor, torch.Tensor | None, Scale], tuple[torch.Tensor, torch.Tensor]]
+"""(hidden states, what is still to be added, scale) → the normed sum, and the sum. Overwrites the addend."""
+Gate = Callable[[torch.Tensor, Activation], torch.Tensor]
+"""(gate and up side by side, activation) → activation(gate) × up."""
+Rotate = Callable[[torch.Tensor, Rotation, int, HeadNorms | None], torch.Tensor]
+"""([tokens, heads, size], rotation, how many heads are queries, norms) → the turned heads. Overwrites its input."""
+
+
+class LayerOperations(NamedTuple):
+    add_rms_norm: AddRmsNorm
+    gate: Gate
+    rotate: Rotate
+
+
+def add_rms_norm(
+    hidden_states: torch.Tensor, addend: torch.Tensor | None, scale: Scale
+) -> tuple[torch.Tensor, torch.Tensor]:
+    total = hidden_states if addend is None else addend.add_(hidden_states)
+    wide = total.float()
+    mean_square: torch.Tensor = torch.linalg.vecdot(wide, wide).div_(wide.shape[-1])
+    normed = wide * mean_square.add_(scale.epsilon).rsqrt_().unsqueeze(-1)
+    if scale.is_shifted:
+        return normed.mul_(1.0 + scale.weight.float()).to(total.dtype), total
+    return normed.to(total.dtype).mul_(scale.weight), total
+
+
+def gate(gate_up: torch.Tensor, activation: Activation) -> torch.Tensor:
+    gated, up = gate_up.chunk(2, dim=-1)
+    if activation == "silu":
+        return silu(gated).mul_(up)
+    return gelu(gated, approximate="tanh" if activation == "gelu_tanh" else "none").mul_(up)
+
+
+def rotate(
+    heads: torch.Tensor, rotation: Rotation, num_query_heads: int, norms: HeadNorms | None = None
+) -> torch.Tensor:
+    """Element j and its partner half a head away turn together."""
+    if norms is not None:
+        for some, scale in ((heads[:, :num_query_heads], norms.query), (heads[:, num_query_heads:], norms.key)):
+            some.copy_(add_rms_norm(some, None, scale)[0])
+    cosine, signed_sine = rotation
+    partners = torch.roll(heads, heads.shape[-1] // 2, dims=-1)
+    return (heads * cosine).add_(partners.mul_(signed_sine))
+
+
+PLAIN = LayerOperations(add_rms_norm, gate, rotate)
