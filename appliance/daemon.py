@@ -55,6 +55,7 @@ from appliance.services.metrics import Metrics
 from appliance.services.model_files import ModelFiles
 from appliance.services.models import Models
 from appliance.services.own_shapes import OwnShapes
+from appliance.services.preparations import Preparations
 from appliance.services.replica_metrics import ReplicaMetrics
 from appliance.services.reservations import Reservations
 from appliance.services.secrets import Secrets
@@ -252,6 +253,7 @@ class Storage(NamedTuple):
     model_files: ModelFiles
     models: Models
     imports: Imports
+    preparations: Preparations
     datasets: DatasetServices
 
 
@@ -267,12 +269,15 @@ async def _open_storage(
     closing.push_async_callback(datasets.uploads.close)
     imports = Imports(database, config.imports, config.identity, transfers, model_files, models)
     closing.push_async_callback(imports.close)
+    preparations = Preparations(database, transfers, model_files)
+    closing.push_async_callback(preparations.close)
     await model_files.sweep()
     await datasets.rows.sweep()
     await transfers.sweep_leftovers()
     await imports.restore()
     await models.install_builtin()
-    return Storage(transfers, model_files, models, imports, datasets)
+    await preparations.restore()
+    return Storage(transfers, model_files, models, imports, preparations, datasets)
 
 
 async def _listen(server: HttpServer, settings: ServerSettings) -> str:

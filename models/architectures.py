@@ -24,6 +24,8 @@ from models.families import (
     StableLm,
     Starcoder2,
 )
+from models.fp8 import read_layout
+from models.info import Fp8Layout
 from models.mixtures import DeepseekV2, Mixtral, Qwen2Moe, Qwen3Moe
 from models.refusal import CONFIG, ModelRefused, RefusalReason, invalid_config
 from models.text_halves import TEXT_HALVES
@@ -86,13 +88,16 @@ class DecoderConfig(NamedTuple):
     """Name and shape of everything that the architecture consists of, as stored; the head is absent when it is tied."""
     ignored_tensors: str
     """A pattern of tensors that old checkpoints store although they can be computed."""
+    fp8_layout: Fp8Layout | None = None
+    """How weights are quantised; None: they are not."""
 
 
 def read_decoder_config(config: dict[str, Any]) -> DecoderConfig:
     """Check config.json against the table; raises ModelRefused naming the field at fault."""
-    _refuse_quantised(config)
+    fp8_layout = read_layout(config)
     name, architecture = _find_architecture(config)
-    return describe(name, architecture.model_type, read_decoder(config, architecture.model_type))
+    described = describe(name, architecture.model_type, read_decoder(config, architecture.model_type))
+    return described._replace(fp8_layout=fp8_layout)
 
 
 def read_decoder(config: dict[str, Any], model_type: str) -> Decoder:
@@ -155,11 +160,3 @@ def _find_architecture(config: dict[str, Any]) -> tuple[str, Architecture]:
     if config.get("model_type") != architecture.model_type:
         raise invalid_config(f"model_type must be {architecture.model_type!r} for {name}")
     return name, architecture
-
-
-def _refuse_quantised(config: dict[str, Any]) -> None:
-    for field in ("quantization_config", "compression_config"):
-        if (quantisation := config.get(field)) is not None:
-            method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
-            message = f"{field}: weights quantised by {str(method)[:40]!r} are not supported"
-            raise ModelRefused(RefusalReason.UNSUPPORTED_QUANTIZATION, message, CONFIG)

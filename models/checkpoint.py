@@ -4,7 +4,7 @@ Headers only; tensor data is hashed, never interpreted.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
@@ -13,6 +13,16 @@ import msgspec
 from models.architectures import DecoderConfig
 from models.decoder import Tensors
 from models.folder import ModelFolder
+from models.fp8 import (
+    FP8_DTYPE,
+    SCALE_DTYPES,
+    activation_scale_name,
+    describe_fp8,
+    is_quantisable,
+    scale_name,
+    scale_shapes,
+)
+from models.info import Fp8Info, Fp8Layout
 from models.refusal import CONFIG, ModelRefused, RefusalReason
 from models.safetensors_header import TensorEntry, read_header
 from models.text_halves import text_name
@@ -40,6 +50,9 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, StoredTensor]
     """Exactly those that the architecture consists of."""
     warnings: list[str]
+    scales: dict[str, StoredTensor] = {}
+    """Of those that are quantised, by their own names."""
+    fp8: Fp8Info | None = None
 
 
 def read_checkpoint(
@@ -52,9 +65,13 @@ def read_checkpoint(
         stored = _renamed(stored, partial(canonical_name, vision.info.encoder))
     else:
         stored = _renamed(stored, text_name)
+    weights = WEIGHTS_INDEX if WEIGHTS_INDEX in files else WEIGHTS
+    quantised = _find_quantised(config, stored)
+    scales = {} if config.fp8_layout is None else _take_scales(config.fp8_layout, quantised, stored, weights)
     warnings = _drop_repeated_head(folder, config, stored) + _drop_extra(config, stored)
-    require_tensors(config.name, config.tensors, stored, WEIGHTS_INDEX if WEIGHTS_INDEX in files else WEIGHTS)
-    return Checkpoint(stored, warnings)
+    require_tensors(config.name, config.tensors, stored, weights, quantised)
+    fp8 = describe_fp8(config.fp8_layout, quantised) if config.fp8_layout is not None and quantised else None
+    return Checkpoint(stored, warnings, scales, fp8)
 
 
 def read_shards(
@@ -76,8 +93,14 @@ def read_shards(
     return stored
 
 
-def require_tensors(architecture: str, expected: Tensors, stored: Mapping[str, StoredTensor], weights: str) -> None:
-    """Raises ModelRefused unless all are there, in these shapes and a dtype that is served."""
+def require_tensors(
+    architecture: str,
+    expected: Tensors,
+    stored: Mapping[str, StoredTensor],
+    weights: str,
+    quantised: Collection[str] = (),
+) -> None:
+    """Raises ModelRefused unless all are there, in these shapes and, but for quantised ones, a dtype that is served."""
     for name, shape in expected.items():
         if name not in stored:
             message = f"{architecture} needs the tensor {name!r}, which is missing"
@@ -86,7 +109,8 @@ def require_tensors(architecture: str, expected: Tensors, stored: Mapping[str, S
         if entry.shape != shape:
             message = f"tensor {name!r} has shape {list(entry.shape)}, but {CONFIG} calls for {list(shape)}"
             raise ModelRefused(RefusalReason.WRONG_TENSOR, message, file)
-        require_dtype(name, file, entry)
+        if name not in quantised:
+            require_dtype(name, file, entry)
 
 
 def require_dtype(name: str, file: str, entry: TensorEntry) -> None:
@@ -96,10 +120,11 @@ def require_dtype(name: str, file: str, entry: TensorEntry) -> None:
 
 
 def most_common_dtype(stored: Iterable[StoredTensor]) -> str:
-    """Of most bytes, by torch's name."""
+    """Of most bytes, by torch's name; quantised ones do not count."""
     bytes_by_dtype = dict.fromkeys(DTYPES, 0)
     for _, entry in stored:
-        bytes_by_dtype[entry.dtype] += entry.size_bytes
+        if entry.dtype != FP8_DTYPE:
+            bytes_by_dtype[entry.dtype] += entry.size_bytes
     return DTYPES[max(bytes_by_dtype, key=lambda dtype: bytes_by_dtype[dtype])]
 
 
@@ -121,6 +146,35 @@ def _renamed(stored: dict[str, StoredTensor], rename: Callable[[str], str]) -> d
             raise ModelRefused(RefusalReason.DUPLICATE_TENSOR, message, tensor.file)
         renamed[canonical] = tensor
     return renamed
+
+
+def _find_quantised(config: DecoderConfig, stored: Mapping[str, StoredTensor]) -> Tensors:
+    """The weights that are stored in 8-bit floats, where the config says that some may be."""
+    if config.fp8_layout is None:
+        return {}
+    return {
+        name: shape
+        for name, shape in config.tensors.items()
+        if is_quantisable(name, shape) and name in stored and stored[name].entry.dtype == FP8_DTYPE
+    }
+
+
+def _take_scales(
+    layout: Fp8Layout, quantised: Tensors, stored: dict[str, StoredTensor], weights: str
+) -> dict[str, StoredTensor]:
+    """Out of all that is stored, those of the quantised weights; each must be there and fit."""
+    scales: dict[str, StoredTensor] = {}
+    for weight, shape in quantised.items():
+        name = scale_name(layout, weight)
+        if name not in stored:
+            message = f"{weight!r} is quantised, but {name!r} is missing"
+            raise ModelRefused(RefusalReason.MISSING_TENSOR, message, weights)
+        file, entry = scales[name] = stored.pop(name)
+        if entry.shape not in scale_shapes(layout, shape) or entry.dtype not in SCALE_DTYPES:
+            message = f"tensor {name!r} of {list(entry.shape)} {entry.dtype} does not scale {weight!r} of {list(shape)}"
+            raise ModelRefused(RefusalReason.WRONG_TENSOR, message, file)
+        stored.pop(activation_scale_name(weight), None)
+    return scales
 
 
 def _read_weight_map(folder: ModelFolder, files: list[str], weights: str, index: str) -> dict[str, str]:

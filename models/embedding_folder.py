@@ -142,7 +142,11 @@ def _read_decoder(config: dict[str, Any]) -> DecoderConfig:
             causal = name.removesuffix("Model").removesuffix("Text") + _CAUSAL
             if causal in ARCHITECTURES:
                 config |= {"architectures": [causal]}
-    return read_decoder_config(config)
+    decoder = read_decoder_config(config)
+    if decoder.fp8_layout is not None:
+        message = "quantised weights are not supported in a model that is served for its vectors or scores"
+        raise ModelRefused(RefusalReason.UNSUPPORTED_QUANTIZATION, message, CONFIG)
+    return decoder
 
 
 def _facts(architecture: str, model_type: str, shape: Any, modules: SentenceModules) -> dict[str, Any]:

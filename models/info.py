@@ -93,6 +93,22 @@ class ServedInfo(msgspec.Struct, frozen=True, kw_only=True, tag_field="engine"):
     """Every file that a worker reads, by name inside the folder, with `/` where it lies in a folder of that."""
 
 
+Fp8Layout = Literal["row", "block"]
+"""What shares a scale: a row of a weight, or a block of 128 × 128."""
+
+
+class Fp8Info(msgspec.Struct, frozen=True, kw_only=True):
+    """Weights that are stored in 8-bit floats, with scales beside them."""
+
+    layout: Fp8Layout
+    num_parameters: int
+    """That are stored so."""
+    num_staying_parameters: int
+    """Of those, what stays so where the device multiplies 8-bit floats; the rest is converted while loading."""
+    num_staying_rows: int
+    """Of the weights that stay: each has a scale."""
+
+
 class ModelInfo(ServedInfo, frozen=True, kw_only=True, tag="llm"):
     """A language model's checkpoint, as its folder describes it."""
 
@@ -111,6 +127,8 @@ class ModelInfo(ServedInfo, frozen=True, kw_only=True, tag="llm"):
     """temperature, top_p, top_k … of generation_config.json."""
     vision: VisionInfo | None = None
     """None: a model that reads text only."""
+    fp8: Fp8Info | None = None
+    """None: nothing is quantised. `dtype` is that of the other weights, and `num_parameters` counts no scales."""
 
 
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", "none"]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from models.architectures import DecoderConfig, listed_token_ids, read_decoder_config
-from models.checkpoint import StoredTensor, most_common_dtype, read_checkpoint
+from models.checkpoint import Checkpoint, most_common_dtype, read_checkpoint
 from models.folder import ModelFolder
 from models.folder_rules import REMOTE_CODE, name_ignored, read_config, refuse_pickles
 from models.info import AttentionInfo, ModelInfo
@@ -53,6 +53,9 @@ def inspect_llm(directory: Path, known_sha256: Mapping[str, str] = {}) -> ModelI
         _check_end_tokens(config, eos_token_ids)
         if not folder.is_as_known(TOKENIZER):  # parsing it takes half of what loading a small model does
             _check_token_ids(config, count_token_ids(folder, files))
+        if config.fp8_layout is not None and vision is not None:
+            message = "quantised weights are not supported in a model that reads images"
+            raise ModelRefused(RefusalReason.UNSUPPORTED_QUANTIZATION, message, CONFIG)
         checkpoint = read_checkpoint(folder, files, config, vision)
 
         warnings = list(checkpoint.warnings)
@@ -67,7 +70,7 @@ def inspect_llm(directory: Path, known_sha256: Mapping[str, str] = {}) -> ModelI
         return _summarise(
             config,
             vision,
-            checkpoint.tensors,
+            checkpoint,
             has_chat_template=bool(conversation.template),
             supports_tools=conversation.supports_tools,
             eos_token_ids=eos_token_ids,
@@ -112,7 +115,7 @@ def _check_end_tokens(config: DecoderConfig, eos_token_ids: list[int]) -> None:
 def _summarise(
     config: DecoderConfig,
     vision: VisionHalf | None,
-    tensors: dict[str, StoredTensor],
+    checkpoint: Checkpoint,
     *,
     has_chat_template: bool,
     supports_tools: bool,
@@ -121,12 +124,13 @@ def _summarise(
     warnings: list[str],
     file_sha256: dict[str, str],
 ) -> ModelInfo:
+    tensors = checkpoint.tensors
     return ModelInfo(
         architecture=config.name if vision is None else vision.architecture,
         model_type=config.model_type if vision is None else vision.model_type,
         dtype=most_common_dtype(tensors.values()),
         num_parameters=sum(math.prod(entry.shape) for _, entry in tensors.values()),
-        weight_bytes=sum(entry.size_bytes for _, entry in tensors.values()),
+        weight_bytes=sum(entry.size_bytes for _, entry in [*tensors.values(), *checkpoint.scales.values()]),
         tied_embeddings=config.tied_embeddings,
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
@@ -146,6 +150,7 @@ def _summarise(
         eos_token_ids=eos_token_ids,
         default_sampling=default_sampling,
         vision=None if vision is None else vision.info,
+        fp8=checkpoint.fp8,
         warnings=warnings,
         file_sha256=file_sha256,
     )

@@ -1,7 +1,8 @@
 """How many bytes a model needs to be served: weights, KV cache, activations, the process itself.
 
 Pure functions of what is known of a model. They are upper bounds for admission; the footprint measured after the first
-load replaces them. All sizes are bytes, `dtype` is the one served: float32, bfloat16 or float16.
+load replaces them. All sizes are bytes, `dtype` is the one served: float32, bfloat16 or float16. `keeps_fp8`: weights
+that are stored in 8-bit floats are multiplied as they are, as far as they can be; otherwise they are converted.
 """
 
 from collections.abc import Sequence
@@ -26,14 +27,21 @@ CUDA_PROCESS_BYTES = 1024 * MIB
 """CUDA context, loaded kernels and cuBLAS workspaces of one worker, on the device."""
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_SCALE_BYTES = 4
 # Sampling one row holds, per vocabulary entry: the logit as served and as float32, the sorted float32 and its int64
 # index, probabilities and their running sum in float32.
 _SAMPLING_BYTES_PER_LOGIT = 4 + 4 + 8 + 4 + 4
 
 
-def weight_bytes(info: ModelInfo, dtype: str) -> int:
-    """num_parameters × bytes(dtype): the stored weights, converted; tied embeddings count once."""
-    return info.num_parameters * DTYPE_BYTES[dtype]
+def weight_bytes(info: ModelInfo, dtype: str, *, keeps_fp8: bool = False) -> int:
+    """num_parameters × bytes(dtype): the stored weights, converted; tied embeddings count once.
+
+    Of those that stay in 8-bit floats: num_staying_parameters + num_staying_rows × 4.
+    """
+    if info.fp8 is None or not keeps_fp8:
+        return info.num_parameters * DTYPE_BYTES[dtype]
+    staying = info.fp8.num_staying_parameters
+    return (info.num_parameters - staying) * DTYPE_BYTES[dtype] + staying + info.fp8.num_staying_rows * _SCALE_BYTES
 
 
 def kv_bytes_per_token(info: ModelInfo, dtype: str) -> int:
@@ -121,6 +129,7 @@ def fixed_bytes(
     num_adapters: int = 0,
     max_adapter_rank: int = 64,
     num_devices: int = 1,
+    keeps_fp8: bool = False,
 ) -> int:
     """On each device, all that a replica of the first model, with the others as drafts, holds beside its KV cache.
 
@@ -129,16 +138,34 @@ def fixed_bytes(
     activations and adapters are taken to be whole on each.
     """
     adapters = adapters_bytes(models[0], dtype, num_adapters, max_adapter_rank, max_batch_tokens)
-    resident = sum(_resident_bytes(model, dtype, num_devices, is_cuda=is_cuda) for model in models)
-    return process_bytes(is_cuda) + resident + adapters + step_bytes(models, dtype, max_batch_tokens, max_num_requests)
+    resident = sum(_resident_bytes(model, dtype, num_devices, is_cuda=is_cuda, keeps_fp8=keeps_fp8) for model in models)
+    step = step_bytes(models, dtype, max_batch_tokens, max_num_requests, keeps_fp8=keeps_fp8)
+    return process_bytes(is_cuda) + resident + adapters + step
 
 
-def step_bytes(models: Sequence[ModelInfo], dtype: str, max_batch_tokens: int, max_num_requests: int) -> int:
+def step_bytes(
+    models: Sequence[ModelInfo],
+    dtype: str,
+    max_batch_tokens: int,
+    max_num_requests: int,
+    *,
+    keeps_fp8: bool = False,
+) -> int:
     """Of `fixed_bytes` what is held only while a full step runs: a load that has just ended does not show it."""
     return sum(
-        activation_bytes(model, dtype, max_batch_tokens, max_num_requests) + encoder_bytes(model, dtype)
+        activation_bytes(model, dtype, max_batch_tokens, max_num_requests)
+        + encoder_bytes(model, dtype)
+        + (rounding_bytes(model, max_batch_tokens) if keeps_fp8 else 0)
         for model in models
     )
+
+
+def rounding_bytes(info: ModelInfo, max_batch_tokens: int) -> int:
+    """What one product of 8-bit floats holds of its inputs: tokens × its widest input × (4 + 1)."""
+    if info.fp8 is None:
+        return 0
+    widest = max(info.hidden_size, info.intermediate_size, info.attention.num_heads * info.attention.value_head_size)
+    return max_batch_tokens * widest * 5
 
 
 def process_bytes(is_cuda: bool) -> int:
@@ -158,6 +185,7 @@ def replica_bytes(
     num_adapters: int = 0,
     max_adapter_rank: int = 64,
     num_devices: int = 1,
+    keeps_fp8: bool = False,
 ) -> int:
     """What one worker takes on each device to hold `concurrency` requests of full context at once."""
     models = [info] if draft is None else [info, draft]
@@ -170,6 +198,7 @@ def replica_bytes(
         num_adapters=num_adapters,
         max_adapter_rank=max_adapter_rank,
         num_devices=num_devices,
+        keeps_fp8=keeps_fp8,
     )
     return fixed + kv_cache_bytes(
         models, dtype, max_context_length=max_context_length, concurrency=concurrency, num_devices=num_devices
@@ -189,6 +218,7 @@ def num_kv_blocks(
     num_adapters: int = 0,
     max_adapter_rank: int = 64,
     known_fixed_bytes: int | None = None,
+    keeps_fp8: bool = False,
 ) -> int:
     """How many KV blocks fit a budget; the inverse of `replica_bytes`. 0 when the rest alone exceeds it.
 
@@ -207,6 +237,7 @@ def num_kv_blocks(
             is_cuda=is_cuda,
             num_adapters=num_adapters,
             max_adapter_rank=max_adapter_rank,
+            keeps_fp8=keeps_fp8,
         )
     block_bytes = block_size * sum(kv_bytes_per_token(model, dtype) for model in models)
     return max(0, memory_budget_bytes - fixed) // block_bytes
@@ -218,9 +249,9 @@ def _kv_bytes_per_token(info: ModelInfo, dtype: str, num_devices: int) -> int:
     return kv_bytes_per_token(info, dtype) // num_kv_heads * -(-num_kv_heads // num_devices)
 
 
-def _resident_bytes(info: ModelInfo, dtype: str, num_devices: int, *, is_cuda: bool) -> int:
+def _resident_bytes(info: ModelInfo, dtype: str, num_devices: int, *, is_cuda: bool, keeps_fp8: bool) -> int:
     embedding = info.vocab_size * info.hidden_size * DTYPE_BYTES[dtype]
-    resident = weight_bytes(info, dtype)
+    resident = weight_bytes(info, dtype, keeps_fp8=keeps_fp8)
     if info.tied_embeddings and not is_cuda:
         # On CPU the head is a prepacked copy, while the embedding it is tied to stays for lookups.
         resident += embedding

@@ -46,6 +46,8 @@ class LlmSettings(Settings, frozen=True, kw_only=True, tag="llm"):
     """Of a language model: continuous batching over a paged KV cache, which the budget holds too."""
 
     dtype: Dtype
+    keeps_fp8: bool = False
+    """Weights that are stored in 8-bit floats are multiplied so; False: they are converted to `dtype`."""
     fixed_bytes: int | None = None
     """Of the budget, what is not for KV blocks, as measured earlier; None: the worker estimates it."""
     max_context_length: int

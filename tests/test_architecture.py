@@ -43,6 +43,7 @@ WITHOUT_OWN_TEST = {
     "runtime/diffusion/painting.py",
     "runtime/llm/sampling/kernels.py",
     "runtime/message.py",
+    "runtime/quantiser/__main__.py",
     "runtime/settings.py",
     "runtime/submission.py",
     "runtime/tasks/embedding.py",
@@ -62,6 +63,7 @@ MAY_CATCH_EVERYTHING = {
     "appliance/orchestrator/worker_client.py",
     "appliance/services/autoscaler.py",
     "appliance/services/imports.py",
+    "appliance/services/preparations.py",
     "appliance/services/ticks.py",
     "models/conversation.py",
     "models/image_decoding.py",
@@ -85,6 +87,7 @@ MAY_START_PROCESSES = {
     "appliance/orchestrator/process.py": "the only place where workers begin",
     "appliance/services/dataset_checking.py": "strangers' files are read by processes that can be killed",
     "appliance/services/image_editing.py": "strangers' pictures are decoded by processes that can be killed",
+    "appliance/services/quantising.py": "a model is quantised by a process that yields to all others",
     "models/framed_child.py": "strangers' data and programs are handled by processes that can be killed",
     "models/rendering.py": "templates are strangers' programs and must be killable",
 }

@@ -40,6 +40,7 @@ from appliance.services.metrics import Metrics
 from appliance.services.model_files import ModelFiles
 from appliance.services.models import Models
 from appliance.services.own_shapes import OwnShapes
+from appliance.services.preparations import Preparations
 from appliance.services.reservations import Reservations
 from appliance.services.secrets import Secrets
 from appliance.services.shape_matching import DeploymentShapes
@@ -154,6 +155,7 @@ class Services(NamedTuple):
     model_files: ModelFiles
     models: Models
     imports: Imports
+    preparations: Preparations
     datasets: DatasetServices
     deployments: Deployments
     deployed_models: DeployedModels

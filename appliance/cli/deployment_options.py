@@ -35,7 +35,7 @@ OPTIONS: dict[str, object] = {
     "accelerator_count": Annotated[
         Number, typer.Option("--accelerator-count", "--world-size", min=1, metavar="N", help="Devices per replica.")
     ],
-    "precision": Annotated[Text, typer.Option(metavar="P", help="BF16, FP16 or FP32. Default: the checkpoint's.")],
+    "precision": Annotated[Text, typer.Option(metavar="P", help="BF16, FP16, FP32 or FP8. Default: the checkpoint's.")],
     "max_context_length": Annotated[Number, typer.Option(min=1, metavar="N", help="Tokens. Default: the model's.")],
     "kv_cache_fraction": Annotated[
         float | None, typer.Option(min=0, max=1, metavar="SHARE", help="Of its devices' memory, for the KV cache.")

@@ -134,13 +134,16 @@ def download(
 def prepare(
     session: Session,
     model: ModelName,
-    precision: Annotated[str, typer.Option(metavar="P", help="One of the model's precisions.")],
+    precision: Annotated[str, typer.Option(metavar="P", help="FP8, or one of the model's precisions.")],
 ) -> None:
-    """Have a model made ready for a precision. What this box serves needs no preparation; others are refused."""
-    session.client.models.prepare(model, precision.upper())
+    """Have a model made ready for a precision. For FP8 a second checkpoint is made, which takes a while."""
+    wanted = precision.upper()
+    session.client.models.prepare(model, wanted)
     if session.is_json:
         return print_json({})
-    return print_line(f"{model} is ready for {precision.upper()}")
+    if wanted in session.client.models.get(model).precisions:
+        return print_line(f"{model} is ready for {wanted}")
+    return print_line(f"{model} is being prepared for {wanted}; hearth get model {model} tells how far it is")
 
 
 def validate(
@@ -209,6 +212,6 @@ COMMANDS = [
     ),
     Command("delete", "model", delete, ("hearth delete model my-model",)),
     Command("download", "model", download, ("hearth download model my-model ./checkpoint/",)),
-    Command("prepare", "model", prepare, ("hearth prepare-model my-model --precision FP16",), also=("prepare-model",)),
+    Command("prepare", "model", prepare, ("hearth prepare-model my-model --precision FP8",), also=("prepare-model",)),
     Command("validate", "model", validate, ("hearth validate model my-model",)),
 ]

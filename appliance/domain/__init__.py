@@ -44,7 +44,11 @@ from appliance.domain.storage import DatasetFile as DatasetFile
 from appliance.domain.storage import DatasetFormat as DatasetFormat
 from appliance.domain.storage import DatasetState as DatasetState
 from appliance.domain.storage import Model as Model
+from appliance.domain.storage import ModelCheckpoint as ModelCheckpoint
 from appliance.domain.storage import ModelKind as ModelKind
 from appliance.domain.storage import ModelState as ModelState
 from appliance.domain.storage import Operation as Operation
 from appliance.domain.storage import OperationState as OperationState
+from appliance.domain.storage import Preparation as Preparation
+from appliance.domain.storage import PreparationState as PreparationState
+from appliance.domain.storage import prepared_folder as prepared_folder

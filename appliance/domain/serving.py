@@ -38,6 +38,7 @@ class Precision(StrEnum):
     BF16 = "BF16"
     FP16 = "FP16"
     FP32 = "FP32"  # ours: for exact comparison on CPU
+    FP8 = "FP8"  # of a checkpoint that is stored so, or was prepared
 
 
 class LoadTarget(StrEnum):

@@ -1,10 +1,12 @@
 """What is kept in files: models and datasets, and what brings them."""
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
 from appliance.domain.nouns import Noun
+from appliance.domain.serving import Precision
 from appliance.names import ResourceName
 from models.info import AddonInfo, AnyServedInfo, ModelInfo
 
@@ -27,6 +29,33 @@ class ModelKind(StrEnum):
 class ModelState(StrEnum):
     UPLOADING = "UPLOADING"  # row exists, files may arrive, not deployable
     READY = "READY"  # files complete and inspected
+
+
+class PreparationState(StrEnum):
+    PREPARING = "PREPARING"  # a process works on it, or will when the daemon is back
+    READY = "READY"
+    FAILED = "FAILED"  # for good: asked again, it begins anew
+
+
+class Preparation(Noun, frozen=True, kw_only=True):
+    """A checkpoint that the appliance makes of a model's own, in another precision."""
+
+    state: PreparationState
+    message: str = ""
+    """Why it FAILED."""
+    info: ModelInfo | None = None
+    """What inspection found; set when READY."""
+    size_bytes: int = 0
+    """Of its files, which count among the model's; while PREPARING what they will take, at most."""
+
+
+class ModelCheckpoint(NamedTuple):
+    """One of a model's checkpoints."""
+
+    directory: str
+    """Below the data directory's `models/`."""
+    info: AnyServedInfo
+    """Within what the model's owner lets it be."""
 
 
 class Model(Noun, frozen=True, kw_only=True):
@@ -63,6 +92,8 @@ class Model(Noun, frozen=True, kw_only=True):
     """Of its files: as announced while UPLOADING, as they are once READY."""
     announced_files: dict[str, int] = {}
     """While UPLOADING: the sizes of all files that URLs were given for."""
+    preparations: dict[Precision, Preparation] = {}
+    """Checkpoints beside its own, each in a folder inside its folder, named by `prepared_folder`."""
     created_by: str = ""
     """User id in the same account."""
     created_at: float
@@ -80,9 +111,35 @@ class Model(Noun, frozen=True, kw_only=True):
     @property
     def served_info(self) -> AnyServedInfo | None:
         """What inspection found, within what its owner lets it be."""
-        if self.info is None or self.context_length is None:
-            return self.info
-        return msgspec.structs.replace(self.info, max_context_length=self.context_length)
+        return None if self.info is None else self._limited(self.info)
+
+    @property
+    def precisions(self) -> list[Precision]:
+        """What it can be deployed in now."""
+        if self.info is None:
+            return []
+        return [each for each in Precision if self.checkpoint(each) is not None]
+
+    def checkpoint(self, precision: Precision | None) -> ModelCheckpoint | None:
+        """What is loaded to serve it so; None: it is not READY, or not prepared for that."""
+        if self.info is None or self.state is not ModelState.READY:
+            return None
+        is_own = precision is not Precision.FP8 or (self.llm_info is not None and self.llm_info.fp8 is not None)
+        if precision is None or is_own:
+            return ModelCheckpoint(self.directory, self._limited(self.info))
+        prepared = self.preparations.get(precision)
+        if prepared is None or prepared.info is None:
+            return None
+        return ModelCheckpoint(f"{self.directory}/{prepared_folder(precision)}", self._limited(prepared.info))
+
+    def _limited(self, info: AnyServedInfo) -> AnyServedInfo:
+        if self.context_length is None:
+            return info
+        return msgspec.structs.replace(info, max_context_length=self.context_length)
+
+
+def prepared_folder(precision: Precision) -> str:
+    return precision.lower()
 
 
 class OperationState(StrEnum):

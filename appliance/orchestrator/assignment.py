@@ -13,7 +13,7 @@ import msgspec
 from appliance.config import FleetSettings
 from appliance.domain import Deployment
 from appliance.orchestrator.gpus import CPU, Device
-from appliance.orchestrator.placement import context_length_of, dtype_of, find_lack
+from appliance.orchestrator.placement import context_length_of, dtype_of, find_lack, keeps_fp8
 from models.fixed_sizing import served_weight_bytes
 from models.info import AnyServedInfo, DiffusionInfo, EmbeddingInfo, ModelInfo, WhisperInfo
 from models.sizing import weight_bytes
@@ -89,6 +89,7 @@ def assign(
     info = served.info
     models: list[AnyServedInfo] = [info] if draft is None else [info, draft.info]
     dtype = dtype_of(deployment, info, place.devices[0].is_cuda)
+    stays = keeps_fp8(deployment, info, place.devices)
     return ReplicaPlan(
         account_id=deployment.account_id,
         deployment_id=deployment.id,
@@ -97,7 +98,7 @@ def assign(
         revision=deployment.revision,
         devices=place.devices,
         reserved_bytes=place.num_bytes,
-        host_bytes=sum(_weight_bytes(model, dtype) for model in models) if can_sleep(place.devices) else 0,
+        host_bytes=sum(_weight_bytes(model, dtype, stays) for model in models) if can_sleep(place.devices) else 0,
         footprint_key=footprint_key,
         load=Load(
             model_dir=str(served.directory),
@@ -130,6 +131,7 @@ def _settings(
             return LlmSettings(
                 **every,
                 dtype=dtype,
+                keeps_fp8=keeps_fp8(deployment, info, place.devices),
                 fixed_bytes=fixed_bytes * len(place.devices),
                 max_context_length=context_length_of(deployment, info),
                 max_num_requests=settings.max_num_requests,
@@ -170,8 +172,10 @@ def compute_type_of(info: WhisperInfo, dtype: Dtype, is_cuda: bool) -> str:
     return dtype if is_cuda else "float32"
 
 
-def _weight_bytes(info: AnyServedInfo, dtype: Dtype) -> int:
-    return weight_bytes(info, dtype) if isinstance(info, ModelInfo) else served_weight_bytes(info, dtype)
+def _weight_bytes(info: AnyServedInfo, dtype: Dtype, stays_fp8: bool) -> int:
+    if isinstance(info, ModelInfo):
+        return weight_bytes(info, dtype, keeps_fp8=stays_fp8)
+    return served_weight_bytes(info, dtype)
 
 
 def can_sleep(devices: Sequence[Device]) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 from appliance.config import FleetSettings
 from appliance.domain import Deployment, Footprint
 from appliance.orchestrator.gpus import Device
-from appliance.orchestrator.placement import context_length_of, dtype_of
+from appliance.orchestrator.placement import context_length_of, dtype_of, keeps_fp8
 from models.info import AnyServedInfo, ModelInfo
 from runtime.protocol import Loaded
 
@@ -29,7 +29,7 @@ def footprint_key(
     matters = (
         sorted(info.file_sha256.items()),
         None if draft is None else sorted(draft.file_sha256.items()),
-        dtype_of(deployment, info, device.is_cuda),
+        (dtype_of(deployment, info, device.is_cuda), keeps_fp8(deployment, info, [device])),
         context_length_of(deployment, info),
         (deployment.draft_token_count, deployment.ngram_speculation_length),
         (settings.addons_max, settings.addon_rank_max) if deployment.enable_addons else None,

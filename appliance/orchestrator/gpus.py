@@ -15,6 +15,7 @@ import msgspec
 
 from appliance.config import GIB, FleetSettings
 from appliance.errors import Code, HearthError
+from models.fp8 import MULTIPLYING_CAPABILITIES
 
 NVML_TIMEOUT_S = 5.0
 MEMORY_RETURN_TIMEOUT_S = 10.0
@@ -46,6 +47,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     is_cuda: bool
     """Whether workers run on a GPU; false for the CPU and for simulated devices."""
+    multiplies_fp8: bool = False
+    """Whether its libraries have products of 8-bit floats."""
 
 
 class DeviceSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +109,7 @@ class NvmlInventory:
             accelerator_type=accelerator_type_of(self._nvml.nvmlDeviceGetName(handle), memory.total),
             memory_bytes=memory.total - memory.reserved,  # what the driver keeps for itself is nobody's
             is_cuda=True,
+            multiplies_fp8=tuple(self._nvml.nvmlDeviceGetCudaComputeCapability(handle)) in MULTIPLYING_CAPABILITIES,
         )
 
     def _read_processes(self, device_id: str) -> dict[int, int]:

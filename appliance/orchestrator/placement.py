@@ -21,6 +21,7 @@ _DTYPES: dict[Precision, Dtype] = {
     Precision.BF16: "bfloat16",
     Precision.FP16: "float16",
     Precision.FP32: "float32",
+    Precision.FP8: "bfloat16",  # of all that is not in 8 bits
 }
 
 
@@ -149,7 +150,8 @@ def fixed_bytes_of(
         return fixed_replica_bytes(info, dtype, batch_size=batch_size, is_cuda=is_cuda)
     models, tokens, requests = _models(info, draft), settings.max_batch_tokens, settings.max_num_requests
     if footprint is not None and deployment.accelerator_count == 1:
-        return footprint.num_bytes - footprint.kv_bytes + step_bytes(models, dtype, tokens, requests)
+        step = step_bytes(models, dtype, tokens, requests, keeps_fp8=keeps_fp8(deployment, info, devices))
+        return footprint.num_bytes - footprint.kv_bytes + step
     return fixed_bytes(
         models,
         dtype,
@@ -159,6 +161,7 @@ def fixed_bytes_of(
         num_adapters=settings.addons_max if deployment.enable_addons else 0,
         max_adapter_rank=settings.addon_rank_max,
         num_devices=deployment.accelerator_count,
+        keeps_fp8=keeps_fp8(deployment, info, devices),
     )
 
 
@@ -185,6 +188,14 @@ def dtype_of(deployment: Deployment, info: AnyServedInfo, is_cuda: bool) -> Dtyp
         dtype = next((dtype for dtype in _DTYPES.values() if dtype == info.dtype), "float16")
     # CPU kernels for float16 are missing or slow; float32 holds every float16 value, bfloat16 would round them.
     return "float32" if dtype == "float16" and not is_cuda else dtype
+
+
+def keeps_fp8(deployment: Deployment, info: AnyServedInfo, devices: Iterable[Device]) -> bool:
+    """Whether weights that are stored in 8-bit floats stay so: unless another precision is asked for, on devices that
+    multiply them, whose products are bfloat16."""
+    asked = deployment.precision in (None, Precision.FP8) and dtype_of(deployment, info, is_cuda=True) == "bfloat16"
+    candidates = [device for device in devices if deployment.accelerator_type in (None, device.accelerator_type)]
+    return asked and bool(candidates) and all(device.multiplies_fp8 for device in candidates)
 
 
 def context_length_of(deployment: Deployment, info: AnyServedInfo) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from appliance.config import FleetSettings
-from appliance.domain import Deployment, Footprint, ModelState
+from appliance.domain import Deployment, Footprint, Precision
 from appliance.names import parse_name
 from appliance.orchestrator.assignment import Served, find_obstacle
 from appliance.orchestrator.fleet import Demand
@@ -53,19 +53,19 @@ class Requirements:
         self._version = software_version()
         self._known: dict[str, tuple[Deployment, Requirement]] = {}
         """By deployment: for which row."""
-        self._served: dict[str, Served | None] = {}
-        """By model, as the store had it after `_num_commits`."""
+        self._served: dict[tuple[str, Precision | None], Served | None] = {}
+        """By model and precision, as the store had it after `_num_commits`."""
         self._num_commits = -1
 
     async def find(self, deployment: Deployment) -> Requirement | Blocked:
         if obstacle := find_obstacle(deployment, self._devices):
             return Blocked(obstacle)
-        served = await self._find_served(deployment.base_model)
+        served = await self._find_served(deployment.base_model, deployment.precision)
         if served is None:
             return Blocked(f"{deployment.base_model} is not there or not ready")
         draft = None
         if deployment.draft_model is not None:
-            draft = await self._find_served(deployment.draft_model)
+            draft = await self._find_served(deployment.draft_model, None)
             if draft is None:
                 return Blocked(f"{deployment.draft_model} is not there or not ready")
         if (known := self._recall(deployment, served, draft)) is not None:
@@ -85,22 +85,22 @@ class Requirements:
             return None
         return known if self._measurements.get(known.footprint_key) is known.footprint else None
 
-    async def _find_served(self, model_name: str) -> Served | None:
+    async def _find_served(self, model_name: str, precision: Precision | None) -> Served | None:
         num_commits = self._database.num_commits
         if num_commits != self._num_commits:
             self._served.clear()
             self._num_commits = num_commits
-        if model_name not in self._served:
-            self._served[model_name] = await self._read_served(model_name)
-        return self._served[model_name]
+        key = model_name, precision
+        if key not in self._served:
+            self._served[key] = await self._read_served(*key)
+        return self._served[key]
 
-    async def _read_served(self, model_name: str) -> Served | None:
+    async def _read_served(self, model_name: str, precision: Precision | None) -> Served | None:
         name = parse_name(model_name, "models", "model")
         async with self._database.reader() as db:
             model = await models.get(db, name.account_id, name.resource_id)
-        if model is None or model.served_info is None or model.state is not ModelState.READY:
-            return None
-        return Served(self._models_dir / model.directory, model.served_info)
+        checkpoint = None if model is None else model.checkpoint(precision)
+        return None if checkpoint is None else Served(self._models_dir / checkpoint.directory, checkpoint.info)
 
     def _requirement(self, deployment: Deployment, served: Served, draft: Served | None) -> Requirement:
         draft_info = None if draft is None else draft.info

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.domain import Deployment, ModelState
+from appliance.domain import Deployment
 from appliance.names import parse_name
 from appliance.orchestrator.held_file import HeldFile, Lock, lock_memory
 from appliance.orchestrator.ledger import Ledger
@@ -189,8 +189,10 @@ async def recently_used(database: Database, models_dir: Path) -> list[Weights]:
         for deployment in sorted(await deployments.list_active(db), key=_last_used_at, reverse=True):
             name = parse_name(deployment.base_model, "models", "model")
             model = await models.get(db, name.account_id, name.resource_id)
-            if model is not None and model.info is not None and model.state is ModelState.READY:
-                found.setdefault(model.name, Weights.of(model.name, models_dir / model.directory, model.info))
+            checkpoint = None if model is None else model.checkpoint(deployment.precision)
+            if model is not None and checkpoint is not None:
+                directory = models_dir / checkpoint.directory
+                found.setdefault(model.name, Weights.of(model.name, directory, checkpoint.info))
     return list(found.values())
 
 

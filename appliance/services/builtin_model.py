@@ -32,7 +32,8 @@ async def install_builtin_model(
             await _insert(tx, account_id, builtin, directory, info)
         else:
             changes = {"directory": directory, "info": info, "is_serverless": True, "kind": KIND_OF[type(info)]}
-            await models.update(tx, msgspec.structs.replace(present, updated_at=tx.now, **changes))
+            # What was prepared is of weights that are no longer its own.
+            await models.update(tx, msgspec.structs.replace(present, updated_at=tx.now, preparations={}, **changes))
     if present is not None:
         await asyncio.to_thread(shutil.rmtree, models_dir / present.directory, ignore_errors=True)
 

@@ -218,6 +218,9 @@ def check_model(spec: DeploymentSpec, model: Model) -> None:
         raise refusal(Violation("baseModel", message))
     if model.state is not ModelState.READY or model.served_info is None:
         raise HearthError(Code.FAILED_PRECONDITION, f"baseModel: {model.name} is {model.state}", "baseModel")
+    if model.checkpoint(spec.precision) is None:
+        message = f"precision: {model.name} is not prepared for {spec.precision}, which is asked for with :prepare"
+        raise HearthError(Code.FAILED_PRECONDITION, message, "precision")
     if model.llm_info is None:
         _check_without_kv_cache(spec, model)
     reach = model.served_info.max_context_length

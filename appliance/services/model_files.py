@@ -6,14 +6,14 @@ where transfers bring files to and take them from (`transfers.Place`).
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
 from appliance.config import IdentitySettings
-from appliance.domain import Model, ModelKind, ModelState, Principal
+from appliance.domain import Model, ModelKind, ModelState, Precision, Preparation, Principal, prepared_folder
 from appliance.errors import Code, HearthError
 from appliance.names import ResourceName, generate_id
 from appliance.services import audit
@@ -40,6 +40,8 @@ from models.refusal import ModelRefused
 logger = logging.getLogger(__name__)
 
 COLLECTION = "models"
+WORK_SUFFIX = ".preparing"
+"""Of a folder beside a model's, in which another checkpoint is being made of it."""
 
 
 class ModelFiles:
@@ -62,13 +64,17 @@ class ModelFiles:
         """Remove folders that no model owns, which a crash left. Before anything is served."""
         owned = await self.list_directories()
         for path in await asyncio.to_thread(lambda: list(self.directory.iterdir())):
-            if path.name not in owned:
+            if path.name.removesuffix(WORK_SUFFIX) not in owned:
                 logger.info("removing the folder %s, which no model owns", path.name)
                 await asyncio.to_thread(remove_tree, path)
 
     def lock(self, name: str) -> asyncio.Lock:
         """Held while a model's files must stand still: inspected, added to, replaced, removed."""
         return self._locks.setdefault(name, asyncio.Lock())
+
+    def work_folder(self, model: Model) -> Path:
+        """Where another checkpoint is made of the model's weights; it need not be there."""
+        return self.directory / f"{model.directory}{WORK_SUFFIX}"
 
     async def get_to_change(self, principal: Principal, account_id: str, model_id: str) -> Model:
         model = await self._get(principal, account_id, model_id)
@@ -120,12 +126,12 @@ class ModelFiles:
     async def download_urls(
         self, principal: Principal, account_id: str, model_id: str, base_url: str
     ) -> dict[str, str]:
-        """Weights are handed to nobody of another account, who may only ask them."""
+        """Of its own checkpoint. Weights are handed to nobody of another account, who may only ask them."""
         model = await self._get(principal, account_id, model_id)
         if not can_look_inside(principal, account_id, self._settings):
             raise HearthError(Code.FORBIDDEN, f"only the account of {model.name} may download it")
         require_ready(model)
-        filenames = sorted(await asyncio.to_thread(list_sizes, self.directory / model.directory))
+        filenames = _own_files(model, await asyncio.to_thread(list_sizes, self.directory / model.directory))
         async with self._database.transaction() as tx:
             await audit.record(tx, principal, model.name)
         return self._transfers.download_urls(COLLECTION, account_id, model_id, model.directory, filenames, base_url)
@@ -162,10 +168,6 @@ class ModelFiles:
             model = await self.get_to_change(principal, account_id, model_id)
             known = model.info or model.addon_info
             return known.warnings if known is not None else await self._make_ready(principal, model)
-
-    async def require_prepared(self, principal: Principal, account_id: str, model_id: str) -> None:
-        """Every precision that is served is made while loading, so READY is all that it takes."""
-        require_ready(await self.get_to_change(principal, account_id, model_id))
 
     async def check_config(self, principal: Principal, account_id: str, model_id: str) -> list[str]:
         """Whether config.json alone is of a model that can be served; the model stays as it is."""
@@ -284,6 +286,7 @@ class ModelFiles:
         """All files, once the row is gone."""
         for directory in (model.directory, *self._replaced.pop(model.name, [])):
             await asyncio.to_thread(remove_tree, self.directory / directory)
+        await asyncio.to_thread(remove_tree, self.work_folder(model))
 
     def _fork(self, model: Model, info: ModelInfo, config: ConversationConfig | None) -> Model:
         source = self.directory / model.directory
@@ -291,12 +294,36 @@ class ModelFiles:
         target = self.directory / forked.directory
         try:
             make_folder(target)
-            link_files(source, target, sorted(list_sizes(source)))
+            link_files(source, target, _own_files(model, list_sizes(source)))
             write_config(target, config)
-            return replace(forked, info=inspect_llm(target, info.file_sha256))
+            forked = replace(forked, info=inspect_llm(target, info.file_sha256))
+            prepared = {
+                precision: _fork_prepared(source, target, precision, preparation, config)
+                for precision, preparation in model.preparations.items()
+            }
+            return replace(forked, preparations=prepared)
         except ModelRefused:
             remove_tree(target)
             raise
+
+
+def _fork_prepared(
+    source: Path, target: Path, precision: Precision, preparation: Preparation, config: ConversationConfig | None
+) -> Preparation:
+    """Another checkpoint of a model, whose folder `source` becomes `target` with another config."""
+    if preparation.info is None:
+        return preparation
+    folder = target / prepared_folder(precision)
+    make_folder(folder)
+    link_files(source / folder.name, folder, sorted(list_sizes(source / folder.name)))
+    write_config(folder, config)
+    return replace(preparation, info=inspect_llm(folder, preparation.info.file_sha256))
+
+
+def _own_files(model: Model, sizes: Mapping[str, int]) -> list[str]:
+    """Of all files in its folder, those that no preparation has made."""
+    made = tuple(f"{prepared_folder(precision)}/" for precision in model.preparations)
+    return sorted(name for name in sizes if not name.startswith(made))
 
 
 def _is_for_embedding(model: Model) -> bool:

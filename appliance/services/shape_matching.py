@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from appliance.config import Config
-from appliance.domain import Model, ModelState, Precision, Principal
+from appliance.domain import Deployment, Model, ModelState, Precision, Principal
 from appliance.names import ResourceName
 from appliance.orchestrator.gpus import Device
-from appliance.orchestrator.placement import context_length_of, demands_of, dtype_of, place_best
+from appliance.orchestrator.placement import context_length_of, demands_of, dtype_of, keeps_fp8, place_best
 from appliance.services.access import require_account
 from appliance.services.deployment_models import find_named_model, present_model
 from appliance.services.deployment_shapes import SHAPES, Shape
 from appliance.services.deployment_spec import DeploymentSpec, new_deployment
 from appliance.store.database import Database
+from models.info import AnyServedInfo, ModelInfo
 
 _PRECISIONS = {"bfloat16": Precision.BF16, "float16": Precision.FP16, "float32": Precision.FP32}
 
@@ -78,7 +79,13 @@ def fit(
         accelerator_type=taken.accelerator_type,
         accelerator_count=len(place.device_ids),
         num_bytes=place.num_bytes,
-        precision=_PRECISIONS[dtype_of(deployment, model.served_info, taken.is_cuda)],
+        precision=_precision_of(deployment, model.served_info, taken),
         max_context_length=context_length_of(deployment, model.served_info),
         enable_addons=enable_addons,
     )
+
+
+def _precision_of(deployment: Deployment, info: AnyServedInfo, device: Device) -> Precision:
+    if isinstance(info, ModelInfo) and info.fp8 is not None and keeps_fp8(deployment, info, [device]):
+        return Precision.FP8
+    return _PRECISIONS[dtype_of(deployment, info, device.is_cuda)]

@@ -3,7 +3,7 @@
 import aiosqlite
 import msgspec
 
-from appliance.domain import Model, ModelKind
+from appliance.domain import Model, ModelKind, Precision, Preparation
 from appliance.store.database import Transaction
 from appliance.store.decoded_rows import DecodedRows
 from models.info import AddonInfo, AnyServedInfo
@@ -11,9 +11,10 @@ from models.info import AddonInfo, AnyServedInfo
 _COLUMNS = """
 account_id, id, display_name, description, kind, state, status_message, is_public, is_serverless, directory, info,
 base_model, addon_info, context_length, default_draft_model, default_draft_token_count, github_url, hugging_face_url,
-deprecation_date, imported_from, size_bytes, announced_files, created_by, created_at, updated_at
+deprecation_date, imported_from, size_bytes, announced_files, preparations, created_by, created_at,
+updated_at
 """
-INSERT = f"INSERT INTO models ({_COLUMNS}) VALUES ({', '.join('?' * 25)})"
+INSERT = f"INSERT INTO models ({_COLUMNS}) VALUES ({', '.join('?' * 26)})"
 GET = f"SELECT {_COLUMNS} FROM models WHERE account_id = ? AND id = ?"
 LIST_IN_ACCOUNT = f"SELECT {_COLUMNS} FROM models WHERE account_id = ? ORDER BY id"
 LIST_AFTER = f"SELECT {_COLUMNS} FROM models WHERE account_id = ? AND id > ? ORDER BY id LIMIT ?"
@@ -21,13 +22,14 @@ COUNT_IN_ACCOUNT = "SELECT count(*) FROM models WHERE account_id = ?"
 LIST_PUBLIC = f"SELECT {_COLUMNS} FROM models WHERE is_public ORDER BY account_id, id"
 LIST_OF_KIND = f"SELECT {_COLUMNS} FROM models WHERE kind = ? ORDER BY account_id, id"
 LIST_DRAFTED_BY = f"SELECT {_COLUMNS} FROM models WHERE default_draft_model = ? ORDER BY account_id, id"
+LIST_WITH_PREPARATIONS = f"SELECT {_COLUMNS} FROM models WHERE preparations != '{{}}' ORDER BY account_id, id"
 LIST_DIRECTORIES = "SELECT directory FROM models"
 UPDATE = """
 UPDATE models SET
     display_name = ?, description = ?, kind = ?, state = ?, status_message = ?, is_public = ?, is_serverless = ?,
     directory = ?, info = ?, base_model = ?, addon_info = ?, context_length = ?, default_draft_model = ?,
     default_draft_token_count = ?, github_url = ?, hugging_face_url = ?, deprecation_date = ?, imported_from = ?,
-    size_bytes = ?, announced_files = ?, created_by = ?, created_at = ?, updated_at = ?
+    size_bytes = ?, announced_files = ?, preparations = ?, created_by = ?, created_at = ?, updated_at = ?
 WHERE account_id = ? AND id = ?
 """
 COUNT_BYTES = "SELECT coalesce(sum(size_bytes), 0) FROM models WHERE account_id = ?"
@@ -75,6 +77,11 @@ async def list_drafted_by(db: aiosqlite.Connection, model_name: str) -> list[Mod
     return [_read(row) for row in await db.execute_fetchall(LIST_DRAFTED_BY, (model_name,))]
 
 
+async def list_with_preparations(db: aiosqlite.Connection) -> list[Model]:
+    """Of every account, those that some checkpoint was or is to be made of."""
+    return [_read(row) for row in await db.execute_fetchall(LIST_WITH_PREPARATIONS)]
+
+
 async def list_directories(db: aiosqlite.Connection) -> set[str]:
     """Every folder name that some model of some account owns."""
     return {row["directory"] for row in await db.execute_fetchall(LIST_DIRECTORIES)}
@@ -117,6 +124,7 @@ def _values(model: Model) -> tuple[object, ...]:
         model.imported_from,
         model.size_bytes,
         msgspec.json.encode(model.announced_files).decode(),
+        msgspec.json.encode(model.preparations).decode(),
         model.created_by,
         model.created_at,
         model.updated_at,
@@ -131,7 +139,13 @@ def _read(row: aiosqlite.Row) -> Model:
     info = None if row["info"] is None else msgspec.json.decode(row["info"], type=AnyServedInfo)
     addon_info = None if row["addon_info"] is None else msgspec.json.decode(row["addon_info"], type=AddonInfo)
     announced_files = msgspec.json.decode(row["announced_files"], type=dict[str, int])
-    parsed = {"info": info, "addon_info": addon_info, "announced_files": announced_files}
+    preparations = msgspec.json.decode(row["preparations"], type=dict[Precision, Preparation])
+    parsed = {
+        "info": info,
+        "addon_info": addon_info,
+        "announced_files": announced_files,
+        "preparations": preparations,
+    }
     return msgspec.convert({**dict(row), **parsed}, Model, strict=False)
 
 

@@ -20,7 +20,8 @@ HAS_TABLE = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 
 OWNERS = "SELECT account_id, id, directory, state = 'READY' AS is_ready FROM {table} ORDER BY account_id, id"
 MARK_INCOMPLETE = {
     "models": """
-UPDATE models SET state = 'UPLOADING', status_message = ?, updated_at = ?, info = NULL, addon_info = NULL
+UPDATE models SET state = 'UPLOADING', status_message = ?, updated_at = ?, info = NULL, addon_info = NULL,
+    preparations = '{}'
 WHERE account_id = ? AND id = ?
 """,
     "datasets": """

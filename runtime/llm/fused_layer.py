@@ -14,8 +14,8 @@ from torch import nn
 
 from models.info import AttentionInfo
 from runtime.llm.forward_context import current_attention
+from runtime.llm.fp8_linear import make_linear
 from runtime.llm.layer_operations import PLAIN, HeadNorms, LayerOperations, Rotation, Scale
-from runtime.llm.linear import Linear
 
 Release = Callable[[torch.Tensor], None]
 
@@ -100,14 +100,14 @@ class FusedLayer(nn.Module):
         self._head_size = shape.head_size
         self._operations = operations
         self.attention_norm = RmsNorm(source.input_layernorm, operations)
-        self.query_key_value = Linear([attention.q_proj, attention.k_proj, attention.v_proj], release)
+        self.query_key_value = make_linear([attention.q_proj, attention.k_proj, attention.v_proj], release)
         self._head_norms: HeadNorms | None = None
         if hasattr(attention, "q_norm"):
             self._head_norms = HeadNorms(scale_of(attention.q_norm), scale_of(attention.k_norm))
-        self.attention_output = Linear([attention.o_proj], release)
+        self.attention_output = make_linear([attention.o_proj], release)
         self.mlp_norm = RmsNorm(source.post_attention_layernorm, operations)
-        self.gate_up = Linear([mlp.gate_proj, mlp.up_proj], release)
-        self.mlp_output = Linear([mlp.down_proj], release)
+        self.gate_up = make_linear([mlp.gate_proj, mlp.up_proj], release)
+        self.mlp_output = make_linear([mlp.down_proj], release)
 
     def forward(
         self, hidden_states: torch.Tensor | Unadded, *, position_embeddings: Rotation, **ignored: object

@@ -19,6 +19,7 @@ from runtime.llm.adapters.load import AdapterSupport, support_adapters
 from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.engine import LlmEngine
+from runtime.llm.fp8 import can_multiply
 from runtime.llm.frontend import LlmFrontend
 from runtime.llm.kernel_choice import Kernels, choose_kernels
 from runtime.llm.linear import Packing
@@ -50,6 +51,7 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
     stages.begin("inspection", 0.0)
     info = inspect_imported(inspect_llm, directory, load.file_sha256)
     draft_info = _inspect_draft(directory, settings)
+    _check_products(info, draft_info, settings, device)
     num_blocks = _num_blocks(info, draft_info, settings)
     renderer = start_renderer(directory, info)  # a process of its own, which begins while this one loads
 
@@ -133,7 +135,14 @@ def _fill(
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
     try:
         loaded = load_weights(
-            model, directory, info, dtype=dtype, device=device, operations=kernels.layer, report=report
+            model,
+            directory,
+            info,
+            dtype=dtype,
+            device=device,
+            operations=kernels.layer,
+            keeps_fp8=settings.keeps_fp8,
+            report=report,
         )
         vision = load_vision(loaded.model, directory, info, dtype=dtype, device=device)
         attention = choose_attention(
@@ -162,6 +171,13 @@ def _inspect_draft(target_dir: Path, settings: LlmSettings) -> ModelInfo | None:
     return draft
 
 
+def _check_products(info: ModelInfo, draft: ModelInfo | None, settings: LlmSettings, device: torch.device) -> None:
+    """Converted weights would take memory that was not planned for."""
+    is_quantised = any(model is not None and model.fp8 is not None for model in (info, draft))
+    if settings.keeps_fp8 and is_quantised and not can_multiply(device, getattr(torch, settings.dtype)):
+        raise LoadRefused("this device does not multiply 8-bit floats as expected; deploy with another precision")
+
+
 def _num_blocks(info: ModelInfo, draft: ModelInfo | None, settings: LlmSettings) -> int:
     """Blocks of the pool, the trash block among them."""
     if settings.max_context_length > info.max_context_length:
@@ -178,6 +194,7 @@ def _num_blocks(info: ModelInfo, draft: ModelInfo | None, settings: LlmSettings)
         num_adapters=settings.max_num_adapters,
         max_adapter_rank=settings.max_adapter_rank,
         known_fixed_bytes=settings.fixed_bytes,
+        keeps_fp8=settings.keeps_fp8,
     )
     if fitting < 1:
         message = f"{settings.memory_budget_bytes} bytes hold the model but not one block of KV cache, or not the model"

@@ -2,7 +2,8 @@
 
 The tree is built with its parameters on the meta device and its buffers real, because transformers computes rotary
 frequencies where the module is built. On a CPU weights stay views of the file until they are packed; elsewhere they
-are copied tensor by tensor. The weights are never in memory twice.
+are copied tensor by tensor. The weights are never in memory twice. Quantised ones are converted one by one, unless
+the device multiplies them as they are.
 """
 
 import json
@@ -19,6 +20,7 @@ from models.vision import text_config, text_half
 from runtime.llm import attention
 from runtime.llm.checkpoint import Checkpoint
 from runtime.llm.file_embedding import FileEmbedding
+from runtime.llm.fp8_linear import SCALE, make_linear
 from runtime.llm.fused_layer import fuse
 from runtime.llm.layer_operations import PLAIN, LayerOperations
 from runtime.llm.linear import Linear, Packing
@@ -26,6 +28,7 @@ from runtime.llm.modeling import import_architecture
 from runtime.llm.patched_modules import patch
 from runtime.llm.rotary import choose_frequencies, keep_frequencies
 from runtime.llm.stored_names import is_stacked, read_stacked, stored_name
+from runtime.llm.stored_weights import read_fp8, read_weight, stays_fp8
 from runtime.llm.vision.positions import MultimodalRotary
 
 ReportFraction = Callable[[float], None]
@@ -65,12 +68,14 @@ def load_weights(
     device: torch.device,
     is_fused: bool = True,
     operations: LayerOperations = PLAIN,
+    keeps_fp8: bool = False,
     report: ReportFraction = lambda fraction: None,
 ) -> LoadedModel:
-    """Make a skeleton ready to run. `is_fused` False keeps transformers' own layers."""
+    """Make a skeleton ready to run. `is_fused` False keeps transformers' own layers; `keeps_fp8`: where the device
+    multiplies 8-bit floats, weights that are stored so stay so."""
     checkpoint = Checkpoint.of_model(directory, info)
     info = text_half(info)
-    fill_skeleton(model, checkpoint, info, dtype=dtype, device=device, report=report)
+    fill_skeleton(model, checkpoint, info, dtype=dtype, device=device, keeps_fp8=keeps_fp8, report=report)
     if is_fused and not fuse(model, info.attention, checkpoint.drop_pages, operations):
         patch(model, checkpoint.drop_pages, operations)
     if device.type == "cpu":
@@ -85,6 +90,7 @@ def fill_skeleton(
     *,
     dtype: torch.dtype,
     device: torch.device,
+    keeps_fp8: bool = False,
     report: ReportFraction = lambda fraction: None,
 ) -> None:
     """Give every parameter its value: a view of the file where dtype and device allow, else a copy."""
@@ -92,11 +98,16 @@ def fill_skeleton(
     num_bytes_done = 0
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(path, recurse=False):
+            stored = stored_name(tied.get(name, name), info.model_type)
             if is_stacked(name):
                 tensor = torch.empty(parameter.shape, dtype=dtype, device=device)
-                read_stacked(checkpoint, name, info.model_type, tensor)
+                read_stacked(checkpoint, name, info, tensor)
+            elif keeps_fp8 and stays_fp8(checkpoint, stored, info):
+                weight = read_fp8(checkpoint, stored, device)
+                module.register_buffer(SCALE, weight.scale)
+                tensor = weight.stored
             else:
-                tensor = _read_tensor(checkpoint, stored_name(tied.get(name, name), info.model_type), dtype, device)
+                tensor = read_weight(checkpoint, stored, info, dtype, device)
             assert tensor.shape == parameter.shape, name
             setattr(module, name.removeprefix(f"{path}."), nn.Parameter(tensor, requires_grad=False))
             num_bytes_done += tensor.nbytes
@@ -120,14 +131,6 @@ def _drop_unused_buffers(model: Any) -> None:
     decoder = getattr(model, model.base_model_prefix)
     if type(decoder).__name__ == "GPTBigCodeModel":
         del decoder.bias
-
-
-def _read_tensor(checkpoint: Checkpoint, name: str, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    stored = checkpoint.tensor(name)
-    tensor = stored.to(device=device, dtype=dtype)
-    if tensor.data_ptr() != stored.data_ptr():
-        checkpoint.drop_pages(stored)
-    return tensor
 
 
 @contextmanager
@@ -165,7 +168,7 @@ def _read_embeddings_from_file(model: Any, checkpoint: Checkpoint, dtype: torch.
 def _make_packable(model: Any, checkpoint: Checkpoint) -> Packing:
     for path, module in list(model.named_modules()):
         if type(module) is nn.Linear:
-            model.set_submodule(path, Linear([module], checkpoint.drop_pages))
+            model.set_submodule(path, make_linear([module], checkpoint.drop_pages))
     layers = [module for module in model.modules() if isinstance(module, Linear) and module.is_packable]
     if layers:
         # The head is the largest by far: packed after the rest has been read, it would add its size to the peak.

@@ -93,7 +93,9 @@ def _replacement(module: Any, operations: LayerOperations, release: Release) -> 
     if name not in _GATED_MLPS:
         return None
     activation = _ACTIVATIONS.get(type(module.act_fn).__name__)
-    return None if activation is None else GatedMlp(module, activation, operations, release)
+    if activation is None or module.gate_proj.weight.dtype not in _TOLERANCES:
+        return None  # 8-bit floats stay with layers that know their scales
+    return GatedMlp(module, activation, operations, release)
 
 
 def _computes_the_same(module: Any, replacement: nn.Module) -> bool:

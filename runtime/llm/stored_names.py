@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import torch
 
+from models.info import ModelInfo
 from runtime.llm.checkpoint import Checkpoint
+from runtime.llm.stored_weights import read_into
 
 _RENAMED = {
     "gpt_neox": ("lm_head.", "embed_out."),
@@ -36,14 +38,11 @@ def is_stacked(name: str) -> bool:
     return name.endswith((".experts.gate_up_proj", ".experts.down_proj"))
 
 
-def read_stacked(checkpoint: Checkpoint, name: str, model_type: str, target: torch.Tensor) -> None:
+def read_stacked(checkpoint: Checkpoint, name: str, info: ModelInfo, target: torch.Tensor) -> None:
     """Fill `target`, of shape [experts, rows, columns], from the tensors of the experts."""
-    names = _PROJECTIONS.get(model_type, _USUAL_PROJECTIONS)
-    path, _, parameter = stored_name(name, model_type).rpartition(".")
+    names = _PROJECTIONS.get(info.model_type, _USUAL_PROJECTIONS)
+    path, _, parameter = stored_name(name, info.model_type).rpartition(".")
     projections = [names.gate, names.up] if parameter == "gate_up_proj" else [names.down]
     for index, expert in enumerate(target):
         for projection, place in zip(projections, expert.chunk(len(projections)), strict=True):
-            stored = checkpoint.tensor(f"{path}.{index}.{projection}.weight")
-            assert stored.shape == place.shape, (name, index)
-            place.copy_(stored)
-            checkpoint.drop_pages(stored)
+            read_into(checkpoint, f"{path}.{index}.{projection}.weight", info, place)

@@ -44,6 +44,7 @@ class TinyModel:
         max_context_length: int | None = None,
         dtype: torch.dtype = torch.float32,
         kernels: Kernels = NO_KERNELS,
+        keeps_fp8: bool = False,
     ) -> None:
         self.dtype = dtype
         self._sampling_kernels = kernels.sampling
@@ -56,6 +57,7 @@ class TinyModel:
             device=torch.device("cpu"),
             is_fused=is_fused,
             operations=kernels.layer,
+            keeps_fp8=keeps_fp8,
         )
         places = find_places(self.model, adaptable_layers(directory))
         self._base = BaseModel(directory, self.info, places, dtype, torch.device("cpu"))

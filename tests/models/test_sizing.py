@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.architectures import read_decoder_config
-from models.info import AttentionInfo, ModelInfo
+from models.info import AttentionInfo, Fp8Info, ModelInfo
 from models.sizing import (
     BLOCK_SIZE_MAX,
     CPU_PROCESS_BYTES,
@@ -16,6 +16,7 @@ from models.sizing import (
     kv_cache_bytes,
     num_kv_blocks,
     replica_bytes,
+    rounding_bytes,
     weight_bytes,
 )
 from tests.models.released import RELEASED
@@ -149,6 +150,25 @@ def test_a_replica_is_the_sum_of_its_parts() -> None:
     ]
     assert num_bytes == sum(parts)
     assert 21 < num_bytes / 1024**3 < 22
+
+
+def test_weights_that_stay_in_8_bits_take_a_byte_each_and_a_scale_for_each_row() -> None:
+    fp8 = Fp8Info(layout="row", num_parameters=7_000, num_staying_parameters=6_000, num_staying_rows=50)
+    model = msgspec.structs.replace(LLAMA_8B, num_parameters=10_000, fp8=fp8)
+    assert weight_bytes(model, "bfloat16") == 20_000, "converted, they are as large as any"
+    assert weight_bytes(model, "bfloat16", keeps_fp8=True) == 4_000 * 2 + 6_000 + 50 * 4
+    assert weight_bytes(LLAMA_8B, "bfloat16", keeps_fp8=True) == weight_bytes(LLAMA_8B, "bfloat16")
+    plan: dict[str, Any] = {
+        "max_context_length": 0,
+        "concurrency": 1,
+        "max_batch_tokens": 64,
+        "max_num_requests": 8,
+        "is_cuda": True,
+    }
+    converted, kept = (replica_bytes(model, "bfloat16", **plan, keeps_fp8=keeps) for keeps in (False, True))
+    assert converted - kept == 6_000 - 50 * 4 - rounding_bytes(model, 64)
+    assert rounding_bytes(model, 64) == 64 * 14_336 * 5
+    assert rounding_bytes(LLAMA_8B, 64) == 0
 
 
 def over_devices(model: ModelInfo, num_devices: int) -> int:

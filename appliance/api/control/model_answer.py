@@ -1,11 +1,11 @@
 """A model as clients see it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from appliance.api.control.deployed_models import DeployedModelRef, render_ref
 from appliance.api.control.model_body import CheckpointFormat
 from appliance.api.control.wire import Answer, Status, render_time
-from appliance.domain import DeployedModel, Model, Precision
+from appliance.domain import DeployedModel, Model, Precision, PreparationState
 from appliance.services.model_spec import found_of
 from models.fireworks_json import ConversationConfig as StatedConfig
 from models.info import AnyServedInfo, ModelInfo
@@ -62,7 +62,7 @@ class ModelAnswer(Answer, frozen=True, kw_only=True):
     hugging_face_url: str = ""
     imported_from: str = ""
     precisions: list[str] | None = None
-    """What a deployment can ask for, without any preparation."""
+    """What a deployment can ask for now."""
     size_bytes: str
     use_hf_apply_chat_template: bool | None = None
     supports_image_input: bool
@@ -76,9 +76,13 @@ class ModelAnswer(Answer, frozen=True, kw_only=True):
 
 
 def render_model(
-    model: Model, places: Sequence[DeployedModel] | None = None, config: StatedConfig | None = None
+    model: Model,
+    places: Sequence[DeployedModel] | None = None,
+    config: StatedConfig | None = None,
+    progress: Mapping[Precision, int] = {},
 ) -> ModelAnswer:
-    """`places`: where it is served, if that is to be shown; then the other long fields are, too."""
+    """`places`: where it is served, if that is to be shown; then the other long fields are, too. `progress`: of its
+    preparations, in percent."""
     info, found = model.served_info, found_of(model)
     return ModelAnswer(
         name=model.name,
@@ -86,7 +90,7 @@ def render_model(
         description=model.description,
         kind=model.kind,
         state=model.state,
-        status=Status(message=model.status_message),
+        status=Status(message=model.status_message or "; ".join(_preparations_in_words(model, progress))),
         public=model.is_public,
         context_length=info.max_context_length if info else model.context_length,
         base_model_details=_render_details(info, is_whole=places is not None) if info else None,
@@ -99,7 +103,7 @@ def render_model(
         github_url=model.github_url,
         hugging_face_url=model.hugging_face_url,
         imported_from=model.imported_from,
-        precisions=list(Precision) if info else None,
+        precisions=list(model.precisions) if info else None,
         size_bytes=str(model.size_bytes),
         use_hf_apply_chat_template=found.get("useHfApplyChatTemplate"),
         supports_image_input=found.get("supportsImageInput", False),
@@ -112,15 +116,30 @@ def render_model(
     )
 
 
+def _preparations_in_words(model: Model, progress: Mapping[Precision, int]) -> Iterator[str]:
+    for precision, preparation in model.preparations.items():
+        match preparation.state:
+            case PreparationState.PREPARING:
+                yield f"PREPARING for {precision}: {progress.get(precision, 0)} %"
+            case PreparationState.FAILED:
+                yield f"could not be prepared for {precision}: {preparation.message}"
+
+
 def _render_details(info: AnyServedInfo, is_whole: bool) -> BaseModelDetails:
     return BaseModelDetails(
         checkpoint_format=CheckpointFormat.HUGGINGFACE,
         model_type=info.model_type,
         parameter_count=str(info.num_parameters),
-        default_precision=PRECISIONS.get(info.dtype, "PRECISION_UNSPECIFIED"),
+        default_precision=_default_precision(info),
         world_size=1,
         huggingface_files=sorted(info.file_sha256) if is_whole else None,
     )
+
+
+def _default_precision(info: AnyServedInfo) -> str:
+    if isinstance(info, ModelInfo) and info.fp8 is not None:
+        return Precision.FP8
+    return PRECISIONS.get(info.dtype, "PRECISION_UNSPECIFIED")
 
 
 def _render_peft_details(model: Model) -> PeftDetails | None:

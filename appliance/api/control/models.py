@@ -128,13 +128,14 @@ async def delete_model(request: web.Request) -> web.StreamResponse:
 async def prepare_model(request: web.Request) -> web.StreamResponse:
     """Have a model made ready for a precision.
 
-    Those in the model's `precisions` need no preparation, so this returns at once; others are refused.
+    Nothing is done for those in the model's `precisions`. For FP8 a second checkpoint is made beside the model's own,
+    which takes minutes: `status` tells how far it is, and when it is there `precisions` names FP8.
     """
     body = await decode(request, PrepareBody)
     precision = parse_enum(Precision, body.precision, "precision")
     if precision is None:
         raise HearthError(Code.INVALID, f"precision: one of {', '.join(Precision)}", "precision")
-    await services(request).model_files.require_prepared(principal(request), *named_model(request))
+    await services(request).preparations.prepare(principal(request), *named_model(request), precision)
     return json_response(Empty())
 
 
@@ -179,7 +180,8 @@ def named_model(request: web.Request) -> tuple[str, str]:
 
 async def _render_whole(request: web.Request, model: Model) -> ModelAnswer:
     places = await services(request).deployed_models.list_of_model(principal(request), model)
-    return render_model(model, places, await services(request).model_files.conversation_config(model))
+    config = await services(request).model_files.conversation_config(model)
+    return render_model(model, places, config, services(request).preparations.progress(model))
 
 
 _render_listed = RenderedOnce(render_model)

@@ -44,7 +44,15 @@ def load_draft(
     directory = Path(settings.speculation.draft_model.model_dir)
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
     skeleton = build_skeleton(directory, draft, settings.max_context_length)
-    loaded = load_weights(skeleton, directory, draft, dtype=dtype, device=device, operations=operations)
+    loaded = load_weights(
+        skeleton,
+        directory,
+        draft,
+        dtype=dtype,
+        device=device,
+        operations=operations,
+        keeps_fp8=settings.keeps_fp8,
+    )
     attention = choose_attention(
         draft.attention,
         num_blocks=num_blocks,

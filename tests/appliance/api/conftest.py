@@ -43,6 +43,7 @@ from appliance.services.metrics import Metrics
 from appliance.services.model_files import ModelFiles
 from appliance.services.models import Models
 from appliance.services.own_shapes import OwnShapes
+from appliance.services.preparations import Preparations
 from appliance.services.reservations import Reservations
 from appliance.services.shape_matching import DeploymentShapes
 from appliance.services.transfers import Transfers
@@ -162,6 +163,7 @@ def build_services(config: Config, database: Database, router: FakeRouter, root:
         transfers=transfers,
         model_files=model_files,
         models=models_service,
+        preparations=Preparations(database, transfers, model_files),
         imports=Imports(database, config.imports, config.identity, transfers, model_files, models_service),
         datasets=build_datasets(config, database, transfers, root / "datasets", root / "uploads"),
         deployments=deployments_service,

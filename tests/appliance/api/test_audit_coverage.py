@@ -15,7 +15,7 @@ from tests.appliance.api.sample_objects import Owner
 
 A = "/v1/accounts/{account_id}"
 CHANGE_NOTHING = {
-    f"POST {A}/models/{{model_id}}:prepare": "every precision that is served needs no preparation",
+    f"POST {A}/models/{{model_id}}:prepare": "what can be deployed already needs no preparation",
     f"POST {A}/deploymentShapeVersions:match": "a question",
     "POST /v1/node/leases/{lease_id}:renew": "the holder of a lease is alive",
     "PUT /v1/uploads/{token}/{filename:.+}": "the row was written when the URL was given out",

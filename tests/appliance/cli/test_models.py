@@ -188,7 +188,7 @@ def test_a_large_file_is_taken_up_again_where_it_ended(
 
 def test_a_model_is_prepared_for_what_this_box_serves(hearth: Hearth, model_id: str) -> None:
     assert "ready for FP16" in hearth("prepare-model", model_id, "--precision", "fp16").out
-    refused = hearth("prepare", "model", model_id, "--precision", "FP8")
+    refused = hearth("prepare", "model", model_id, "--precision", "FP4")
     assert (refused.exit_code, "FP8" in refused.err) == (1, True)
     assert "Precisions:" in hearth("get", "model", model_id).out
 

@@ -37,6 +37,15 @@ def test_a_key_changes_with_all_that_memory_depends_on(other: dict[str, Any]) ->
     assert key(**other) != key()
 
 
+def test_a_key_tells_weights_in_8_bits_from_converted_ones() -> None:
+    device = msgspec.structs.replace(fake_device(), is_cuda=True, multiplies_fp8=True)
+    keys = {
+        footprint_key(sample_deployment(precision=each), sample_info(), FleetSettings(), device, version="1")
+        for each in (None, Precision.FP8, Precision.BF16)
+    }
+    assert len(keys) == 2
+
+
 def test_a_key_ignores_names_and_the_size_of_the_kv_cache() -> None:
     assert key(id="another", kv_cache_fraction=0.5) == key()
 

@@ -42,6 +42,7 @@ def driver(**changes: Any) -> ModuleType:
         "nvmlDeviceGetUUID": lambda handle: "GPU-1",
         "nvmlDeviceGetName": lambda handle: "NVIDIA H100 80GB HBM3",
         "nvmlDeviceGetMemoryInfo": lambda handle, version: SimpleNamespace(total=80 * GIB, reserved=GIB),
+        "nvmlDeviceGetCudaComputeCapability": lambda handle: [9, 0],
         "nvmlDeviceGetComputeRunningProcesses": lambda handle: [
             SimpleNamespace(pid=7, usedGpuMemory=5 * GIB),
             SimpleNamespace(pid=8, usedGpuMemory=None),

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +15,11 @@ from appliance.orchestrator.placement import (
     dtype_of,
     find_lack,
     fixed_bytes_of,
+    keeps_fp8,
     place,
     place_best,
 )
+from models.info import Fp8Info
 from models.sizing import kv_cache_bytes, step_bytes
 from tests.appliance.orchestrator.fleet_samples import demand
 from tests.appliance.orchestrator.samples import sample_deployment, sample_info
@@ -170,6 +173,37 @@ def test_addons_need_room_where_they_are_enabled() -> None:
         return fixed_bytes_of(sample_deployment(**changes), sample_info(), FleetSettings(), H100)
 
     assert fixed(enable_addons=True) > fixed(enable_addons=False)
+
+
+def test_weights_stay_in_8_bits_where_every_device_multiplies_them_and_nothing_else_is_asked_for() -> None:
+    able = [msgspec.structs.replace(device, is_cuda=True, multiplies_fp8=True) for device in H100]
+    info = sample_info()
+    assert keeps_fp8(sample_deployment(), info, able)
+    assert keeps_fp8(sample_deployment(precision=Precision.FP8), info, able)
+    assert keeps_fp8(sample_deployment(precision=Precision.FP8), msgspec.structs.replace(info, dtype="float16"), able)
+    assert not keeps_fp8(sample_deployment(precision=Precision.BF16), info, able)
+    assert not keeps_fp8(sample_deployment(), msgspec.structs.replace(info, dtype="float16"), able)
+    assert not keeps_fp8(sample_deployment(), info, [*able, H100[0]])
+    assert not keeps_fp8(sample_deployment(), info, [])
+    other = msgspec.structs.replace(H100[0], accelerator_type="NVIDIA_L4_24GB")
+    assert keeps_fp8(sample_deployment(accelerator_type="NVIDIA_H100_80GB"), info, [*able, other])
+
+
+def test_a_replica_of_8_bit_weights_takes_about_half() -> None:
+    able = [msgspec.structs.replace(device, is_cuda=True, multiplies_fp8=True) for device in H100]
+    plain = sample_info(gigabytes=20)
+    number = plain.num_parameters
+    fp8 = Fp8Info(layout="row", num_parameters=number, num_staying_parameters=number, num_staying_rows=1000)
+    info = msgspec.structs.replace(plain, fp8=fp8)
+    kept, converted = (
+        fixed_bytes_of(sample_deployment(), info, FleetSettings(), each) for each in (able, able[:1] + H100)
+    )
+    assert converted - kept > 9 * GIB
+    measured = Footprint(key="k", num_bytes=5 * GIB, kv_bytes=2 * GIB, load_s=1.0, warm_load_s=None, measured_at=0.0)
+    by_measure = [
+        fixed_bytes_of(sample_deployment(), each, FleetSettings(), able, footprint=measured) for each in (plain, info)
+    ]
+    assert by_measure[1] > by_measure[0], "each step rounds its inputs"
 
 
 def test_over_two_devices_each_holds_more_than_half() -> None:

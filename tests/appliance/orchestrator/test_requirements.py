@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from appliance.config import GIB
-from appliance.domain import ModelState
+from appliance.domain import ModelState, Precision, Preparation, PreparationState
 from appliance.orchestrator.gpus import CPU, Device
 from appliance.orchestrator.measurements import Measurements
 from appliance.orchestrator.replica import Measurement
@@ -12,7 +12,7 @@ from appliance.orchestrator.requirements import Blocked, Requirement, Requiremen
 from appliance.store import models
 from appliance.store.database import Database
 from runtime.protocol import Loaded
-from tests.appliance.orchestrator.samples import sample_deployment, sample_model, sample_settings
+from tests.appliance.orchestrator.samples import sample_deployment, sample_info, sample_model, sample_settings
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_gpus import fake_device
 
@@ -43,6 +43,21 @@ async def test_it_names_the_models_on_disk_and_what_they_ask_for(database: Datab
     assert found.draft is not None
     assert found.draft.directory == Path("/models/tiny")
     assert found.demands[0].num_bytes > found.demands[-1].num_bytes > 4 * GIB
+
+
+async def test_a_precision_may_have_a_checkpoint_of_its_own(database: Database) -> None:
+    prepared = msgspec.structs.replace(sample_info(), file_sha256={"model.safetensors": "8"})
+    made = Preparation(state=PreparationState.READY, info=prepared)
+    model = msgspec.structs.replace(sample_model("m", gigabytes=2), preparations={Precision.FP8: made})
+    async with database.transaction() as tx:
+        await models.insert(tx, model)
+    box = Box(database, fake_device())
+    assert (await box.find()).served.directory == Path("/models/m")
+    found = await box.find(precision=Precision.FP8)
+    assert (found.served.directory, found.served.info) == (Path("/models/m/fp8"), prepared)
+    async with database.transaction() as tx:
+        await models.update(tx, msgspec.structs.replace(model, preparations={}))
+    assert isinstance(await box.requirements.find(sample_deployment(precision=Precision.FP8)), Blocked)
 
 
 @pytest.mark.parametrize("missing", ["base_model", "draft_model"])

@@ -2,6 +2,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from appliance.config import FleetSettings
 from appliance.domain import (
@@ -12,6 +13,8 @@ from appliance.domain import (
     Model,
     ModelState,
     Precision,
+    Preparation,
+    PreparationState,
     ScalingSchedule,
     ShapePreset,
 )
@@ -219,6 +222,14 @@ def test_a_model_that_is_not_ready_cannot_be_deployed() -> None:
     with pytest.raises(HearthError) as caught:
         check_model(spec(), model("acme", "poet", state=ModelState.UPLOADING))
     assert caught.value.code is Code.FAILED_PRECONDITION
+
+
+def test_a_precision_must_be_prepared() -> None:
+    with pytest.raises(HearthError, match=r"FP8.*:prepare") as caught:
+        check_model(spec(precision=Precision.FP8), POET)
+    assert (caught.value.code, caught.value.param) == (Code.FAILED_PRECONDITION, "precision")
+    prepared = Preparation(state=PreparationState.READY, info=POET.llm_info)
+    check_model(spec(precision=Precision.FP8), replace(POET, preparations={Precision.FP8: prepared}))
 
 
 def test_a_context_longer_than_the_models_is_refused() -> None:

@@ -13,7 +13,7 @@ from appliance.store import models, quotas
 from appliance.store.database import Database
 from models.info import EmbeddingInfo, ModelInfo
 from tests.appliance.services.model_world import BASE, ModelWorld, read_files, refusal, token_and_filename
-from tests.appliance.services.samples import ADA, GUS, model, put
+from tests.appliance.services.samples import ADA, model, put
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.tiny_addon import build_tiny_addon
 from tests.fakes.tiny_diffusion import build_tiny_lora, build_tiny_sdxl
@@ -246,14 +246,6 @@ async def test_a_model_that_reaches_less_than_was_asked_for_does_not_become_read
     assert (await refusal(model_world.files.validate_upload(ADA, "acme", "poet"))).param == "contextLength"
     await model_world.models.update(ADA, "acme", "poet", ModelAsk(context_length=0))
     await model_world.files.validate_upload(ADA, "acme", "poet")
-
-
-async def test_preparing_takes_a_ready_model(model_world: ModelWorld, database: Database) -> None:
-    await put(database, model("acme", "poet"), model("acme", "half", state=ModelState.UPLOADING))
-    await model_world.files.require_prepared(ADA, "acme", "poet")
-    attempt = model_world.files.require_prepared(ADA, "acme", "half")
-    assert (await refusal(attempt)).code is Code.FAILED_PRECONDITION
-    assert (await refusal(model_world.files.require_prepared(GUS, "acme", "poet"))).code is Code.NOT_FOUND
 
 
 async def test_what_is_announced_counts_against_the_accounts_disk_quota(

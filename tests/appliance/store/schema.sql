@@ -180,7 +180,7 @@ CREATE TABLE models (
     info TEXT, -- JSON of ModelInfo
     created_by TEXT NOT NULL,
     created_at REAL NOT NULL,
-    updated_at REAL NOT NULL, is_serverless INTEGER NOT NULL DEFAULT 0, base_model TEXT, addon_info TEXT, context_length INTEGER, default_draft_model TEXT, default_draft_token_count INTEGER, github_url TEXT NOT NULL DEFAULT '', hugging_face_url TEXT NOT NULL DEFAULT '', deprecation_date TEXT, imported_from TEXT NOT NULL DEFAULT '', size_bytes INTEGER NOT NULL DEFAULT 0, announced_files TEXT NOT NULL DEFAULT '{}',
+    updated_at REAL NOT NULL, is_serverless INTEGER NOT NULL DEFAULT 0, base_model TEXT, addon_info TEXT, context_length INTEGER, default_draft_model TEXT, default_draft_token_count INTEGER, github_url TEXT NOT NULL DEFAULT '', hugging_face_url TEXT NOT NULL DEFAULT '', deprecation_date TEXT, imported_from TEXT NOT NULL DEFAULT '', size_bytes INTEGER NOT NULL DEFAULT 0, announced_files TEXT NOT NULL DEFAULT '{}', preparations TEXT NOT NULL DEFAULT '{}',
     PRIMARY KEY (account_id, id)
 ) STRICT;
 CREATE TABLE operations (

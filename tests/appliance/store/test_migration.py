@@ -28,6 +28,7 @@ SHIPPED = {
     "0010_shapes.sql": "0d13b124aed593bb4a2f83930e743c9d26cebdba6b14242c99212740f7b0dda7",
     "0011_engines.sql": "913ff90e48b5ef1f4d2b9ecb0f8f38c3a01339732609d349014567ffecc2f4c0",
     "0012_usage_of_engines.sql": "846ec338a734f2948560f73dea924f149a1b4834834a84f9edb537157772f548",
+    "0013_preparations.sql": "469f9ed45cf3c9fb76ab1185412ae05d5778ef6e9babb0e034d93a495956d18a",
 }
 SCHEMA = Path(__file__).parent / "schema.sql"
 

@@ -65,8 +65,8 @@ def test_a_models_whole_life(daemon: DaemonProcess, checkpoint: Path) -> None:
         assert again.deprecation_date is not None
         assert (again.deprecation_date.year, again.deprecation_date.month) == (2030, 1)
         client.models.prepare("flow-11", precision="FP16")
-        with pytest.raises(fireworks.BadRequestError, match="FP8"):
-            client.models.prepare("flow-11", precision="FP8")
+        with pytest.raises(fireworks.BadRequestError, match="FP4"):
+            client.models.prepare("flow-11", precision="FP4")
 
         found = client.models.list(filter='state=READY AND display_name="Twelve"')
         assert [model.name for model in found] == ["accounts/hearth/models/flow-11"]

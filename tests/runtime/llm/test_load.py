@@ -14,6 +14,7 @@ from runtime.llm.request import TokenOutput
 from runtime.protocol import Delta, Load, Submit
 from runtime.settings import LlmSettings
 from runtime.submission import SamplingParams, TextPrompt
+from tests.fakes.tiny_fp8 import quantise_folder
 from tests.fakes.tiny_llm import build_tiny_model
 
 MIB = 1024 * 1024
@@ -92,6 +93,18 @@ def test_what_cannot_be_served_is_refused_with_the_reason(directory: Path, tmp_p
     if not torch.cuda.is_available():
         with pytest.raises(LoadRefused, match="no CUDA device"):
             load_llm(_load(directory, device="cuda:0"), _ignore)
+
+
+def test_8_bit_weights_are_converted_unless_the_device_was_said_to_multiply_them(
+    directory: Path, tmp_path: Path
+) -> None:
+    quantised = quantise_folder(directory, tmp_path / "quantised", "row")
+    _, frontend, _ = load_llm(_load(quantised), _ignore)
+    frontend.close()
+    with pytest.raises(LoadRefused, match="8-bit"):
+        load_llm(_load(quantised, keeps_fp8=True), _ignore)
+    _, frontend, _ = load_llm(_load(directory, keeps_fp8=True), _ignore)
+    frontend.close()
 
 
 @pytest.mark.parametrize("name", ["generation_config.json", "tokenizer.json"])

@@ -1,11 +1,13 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from runtime.llm.checkpoint import Checkpoint
 from runtime.llm.stored_names import is_stacked, read_stacked, stored_name
+from tests.fakes.text_model import text_model_info
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,8 @@ def test_experts_are_read_into_their_places(
     save_file(stored, tmp_path / "model.safetensors")
     checkpoint = Checkpoint(tmp_path, ["model.safetensors"])
     gate_up, downs = torch.empty(4, 10, 3, dtype=dtype), torch.empty(4, 3, 5, dtype=dtype)
-    read_stacked(checkpoint, "layers.0.mlp.experts.gate_up_proj", model_type, gate_up)
-    read_stacked(checkpoint, "layers.0.mlp.experts.down_proj", model_type, downs)
+    info = msgspec.structs.replace(text_model_info(vocab_size=1, eos_token_ids=[]), model_type=model_type)
+    read_stacked(checkpoint, "layers.0.mlp.experts.gate_up_proj", info, gate_up)
+    read_stacked(checkpoint, "layers.0.mlp.experts.down_proj", info, downs)
     assert torch.equal(gate_up, torch.stack([torch.cat((own[gate], own[up])) for own in experts]).to(dtype))
     assert torch.equal(downs, torch.stack([own[down] for own in experts]).to(dtype))

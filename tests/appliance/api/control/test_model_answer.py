@@ -2,8 +2,9 @@ import msgspec
 from msgspec.structs import replace
 
 from appliance.api.control.model_answer import render_model
-from appliance.domain import ModelState
+from appliance.domain import ModelState, Precision, Preparation, PreparationState
 from models.fireworks_json import ConversationConfig
+from models.info import Fp8Info
 from tests.appliance.services.samples import INFO, addon, model
 
 POET = model("acme", "poet")
@@ -23,6 +24,29 @@ def test_a_model_that_waits_for_its_files_promises_nothing() -> None:
         False,
         None,
     )
+
+
+def test_what_is_prepared_is_a_precision_and_what_is_not_yet_a_message() -> None:
+    info = POET.llm_info
+    assert info is not None
+    under_way = replace(POET, preparations={Precision.FP8: Preparation(state=PreparationState.PREPARING)})
+    shown = render_model(under_way, progress={Precision.FP8: 40})
+    assert shown.status.message == "PREPARING for FP8: 40 %"
+    assert shown.precisions == ["BF16", "FP16", "FP32"]
+    failed = Preparation(state=PreparationState.FAILED, message="no room")
+    shown = render_model(replace(POET, preparations={Precision.FP8: failed}))
+    assert shown.status.message == "could not be prepared for FP8: no room"
+    done = Preparation(state=PreparationState.READY, info=info)
+    shown = render_model(replace(POET, preparations={Precision.FP8: done}))
+    assert (shown.status.message, shown.precisions) == ("", ["BF16", "FP16", "FP32", "FP8"])
+
+
+def test_a_checkpoint_that_was_uploaded_in_8_bits_is_served_so_by_default() -> None:
+    fp8 = Fp8Info(layout="row", num_parameters=1, num_staying_parameters=1, num_staying_rows=1)
+    shown = render_model(replace(POET, info=replace(INFO, fp8=fp8)))
+    assert shown.base_model_details is not None
+    assert shown.base_model_details.default_precision == "FP8"
+    assert shown.precisions == ["BF16", "FP16", "FP32", "FP8"]
 
 
 def test_lists_leave_the_long_fields_out() -> None:
