@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from runtime.llm.layer_operations import PLAIN, LayerOperations
+from runtime.llm.patches.operations import PLAIN, LayerOperations
 from runtime.llm.sampling.kernels import SamplingKernels
 
 logger = logging.getLogger(__name__)

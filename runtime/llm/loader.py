@@ -21,11 +21,11 @@ from runtime.llm import attention
 from runtime.llm.checkpoint import Checkpoint
 from runtime.llm.file_embedding import FileEmbedding
 from runtime.llm.fp8_linear import SCALE, make_linear
-from runtime.llm.fused_layer import fuse
-from runtime.llm.layer_operations import PLAIN, LayerOperations
 from runtime.llm.linear import Linear, Packing
 from runtime.llm.modeling import import_architecture
-from runtime.llm.patched_modules import patch
+from runtime.llm.patches.fused_layer import fuse
+from runtime.llm.patches.modules import patch
+from runtime.llm.patches.operations import PLAIN, LayerOperations
 from runtime.llm.rotary import choose_frequencies, keep_frequencies
 from runtime.llm.stored_names import is_stacked, read_stacked, stored_name
 from runtime.llm.stored_weights import read_fp8, read_weight, stays_fp8

@@ -6,9 +6,9 @@ A fused layer or MLP computes several of them side by side, each in some columns
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from runtime.llm.fused_layer import SOURCES, FusedLayer
 from runtime.llm.linear import Linear
-from runtime.llm.patched_modules import MLP_SOURCES, GatedMlp
+from runtime.llm.patches.fused_layer import SOURCES, FusedLayer
+from runtime.llm.patches.modules import MLP_SOURCES, GatedMlp
 
 
 class Place(NamedTuple):

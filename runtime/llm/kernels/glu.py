@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from runtime.llm.layer_operations import Activation
+from runtime.llm.patches.operations import Activation
 
 _BLOCK = 1024
 

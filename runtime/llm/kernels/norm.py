@@ -1,6 +1,7 @@
 """RMS norm as one Triton kernel, and with it the addition that comes before: the sum is read once and written once.
 
-Its reference is `layer_operations.add_rms_norm`; roundings are the same but for the order in which squares are summed.
+Its reference is `patches/operations.add_rms_norm`; roundings are the same but for the order in which squares are
+summed.
 Imports triton, so only what runs on CUDA may import it.
 """
 
@@ -8,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from runtime.llm.layer_operations import Scale
+from runtime.llm.patches.operations import Scale
 
 _COLUMNS_PER_WARP = 512
 _WARPS_MAX = 16

@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from runtime.llm.layer_operations import HeadNorms, Rotation
+from runtime.llm.patches.operations import HeadNorms, Rotation
 
 _HEADS_AT_ONCE = 8
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from runtime.llm.kernel_choice import NO_KERNELS, choose_kernels, triton_kernels
-from runtime.llm.layer_operations import PLAIN
+from runtime.llm.patches.operations import PLAIN
 
 
 @pytest.mark.parametrize("are_enabled", [False, True])

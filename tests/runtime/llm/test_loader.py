@@ -8,9 +8,9 @@ from transformers import AutoModelForCausalLM
 from models.llm_folder import inspect_llm
 from runtime.llm.checkpoint import Checkpoint
 from runtime.llm.file_embedding import FileEmbedding
-from runtime.llm.fused_layer import FusedLayer
 from runtime.llm.linear import Linear
 from runtime.llm.loader import build_skeleton, fill_skeleton, load_weights
+from runtime.llm.patches.fused_layer import FusedLayer
 from tests.fakes.tiny_llm import ARCHITECTURES, Architecture, build_tiny_model
 
 CPU = torch.device("cpu")

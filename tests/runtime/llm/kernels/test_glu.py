@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from runtime.llm import layer_operations
 from runtime.llm.kernels.glu import gate
-from runtime.llm.layer_operations import Activation
+from runtime.llm.patches import operations
+from runtime.llm.patches.operations import Activation
 from tests.fakes.triton_device import DEVICE
 
 ACTIVATIONS: list[Activation] = ["silu", "gelu", "gelu_tanh"]
@@ -21,7 +21,7 @@ def test_the_kernel_computes_what_plain_torch_does(dtype: torch.dtype, activatio
     gate_up[0, 0, 0], gate_up[0, 1, 0] = -120.0, 120.0
     before = gate_up.clone()
     tolerance = TOLERANCES[dtype]
-    expected = layer_operations.gate(gate_up, activation)
+    expected = operations.gate(gate_up, activation)
     torch.testing.assert_close(gate(gate_up, activation), expected, rtol=tolerance, atol=2 * tolerance)
     assert torch.equal(gate_up, before)
 

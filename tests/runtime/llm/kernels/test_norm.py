@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from runtime.llm import layer_operations
 from runtime.llm.kernels.norm import add_rms_norm
-from runtime.llm.layer_operations import Scale
+from runtime.llm.patches import operations
+from runtime.llm.patches.operations import Scale
 from tests.fakes.triton_device import DEVICE
 
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 3e-2}
@@ -21,7 +21,7 @@ def test_the_kernel_computes_what_plain_torch_does(
     hidden, addend = (torch.randn(1, 3, width, device=DEVICE).to(dtype) for _ in range(2))
     scale = Scale(torch.randn(width, device=DEVICE).to(dtype), 1e-5, is_shifted)
     before = hidden.clone()
-    expected, expected_sum = layer_operations.add_rms_norm(hidden, addend.clone() if has_addend else None, scale)
+    expected, expected_sum = operations.add_rms_norm(hidden, addend.clone() if has_addend else None, scale)
     normed, total = add_rms_norm(hidden, addend if has_addend else None, scale)
     tolerance = TOLERANCES[dtype]
     torch.testing.assert_close(normed, expected, rtol=tolerance, atol=tolerance)
@@ -35,10 +35,10 @@ def test_heads_that_lie_transposed_are_normed_where_they_are() -> None:
     scale = Scale(torch.randn(24, device=DEVICE), 1e-6)
     normed, _ = add_rms_norm(heads, None, scale)
     assert normed.stride() == heads.stride()
-    torch.testing.assert_close(normed, layer_operations.add_rms_norm(heads, None, scale)[0])
+    torch.testing.assert_close(normed, operations.add_rms_norm(heads, None, scale)[0])
     some = heads[..., :16]
     scale = Scale(scale.weight[:16], 1e-6)
-    torch.testing.assert_close(add_rms_norm(some, None, scale)[0], layer_operations.add_rms_norm(some, None, scale)[0])
+    torch.testing.assert_close(add_rms_norm(some, None, scale)[0], operations.add_rms_norm(some, None, scale)[0])
 
 
 def test_no_rows_are_no_work() -> None:

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from runtime.llm import layer_operations
 from runtime.llm.kernels.rotary import rotate
-from runtime.llm.layer_operations import HeadNorms, Scale
+from runtime.llm.patches import operations
+from runtime.llm.patches.operations import HeadNorms, Scale
 from tests.fakes.triton_device import DEVICE
 
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 3e-2}
@@ -24,7 +24,7 @@ def test_the_kernel_turns_queries_and_keys_in_place_and_leaves_the_values(
     rotation = (angles.cos().to(dtype), angles.sin().to(dtype))
     weights = torch.randn(2, size, device=DEVICE).to(dtype)
     norms = HeadNorms(Scale(weights[0], 1e-6), Scale(weights[1], 1e-3)) if has_norms else None
-    expected = layer_operations.rotate(before.clone()[:, :num_heads], rotation, num_query_heads, norms)
+    expected = operations.rotate(before.clone()[:, :num_heads], rotation, num_query_heads, norms)
     turned = rotate(heads[:, :num_heads], rotation, num_query_heads, norms)
     tolerance = TOLERANCES[dtype]
     torch.testing.assert_close(turned, expected, rtol=tolerance, atol=2 * tolerance)

@@ -6,7 +6,7 @@ from torch.nn.functional import gelu, silu
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
-from runtime.llm.layer_operations import Activation, HeadNorms, Scale, add_rms_norm, gate, rotate
+from runtime.llm.patches.operations import Activation, HeadNorms, Scale, add_rms_norm, gate, rotate
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from runtime.llm.fused_layer import RmsNorm, fuse
+from runtime.llm.patches.fused_layer import RmsNorm, fuse
 from runtime.llm.request import Batch, ScheduledRequest
 from tests.fakes.tiny_engine import TinyModel, make_request
 from tests.fakes.tiny_llm import Architecture, build_tiny_model

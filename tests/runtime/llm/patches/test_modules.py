@@ -11,8 +11,8 @@ from models.addons import adaptable_layers
 from runtime.llm.adapters.places import find_places
 from runtime.llm.attention_gather import Span
 from runtime.llm.kernel_choice import Kernels
-from runtime.llm.layer_operations import PLAIN, LayerOperations
-from runtime.llm.patched_modules import GatedMlp, KernelNorm, patch
+from runtime.llm.patches.modules import GatedMlp, KernelNorm, patch
+from runtime.llm.patches.operations import PLAIN, LayerOperations
 from tests.fakes.tiny_engine import TinyModel
 from tests.fakes.tiny_llm import Architecture, build_tiny_model
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from runtime.llm.layer_operations import PLAIN, Activation, LayerOperations, Scale
 from runtime.llm.linear import Linear
+from runtime.llm.patches.operations import PLAIN, Activation, LayerOperations, Scale
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from torch import nn
 from models.info import AttentionInfo
 from runtime.llm.forward_context import current_attention
 from runtime.llm.fp8_linear import make_linear
-from runtime.llm.layer_operations import PLAIN, HeadNorms, LayerOperations, Rotation, Scale
+from runtime.llm.patches.operations import PLAIN, HeadNorms, LayerOperations, Rotation, Scale
 
 Release = Callable[[torch.Tensor], None]
 
