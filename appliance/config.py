@@ -191,6 +191,8 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     """Requests of full context length whose KV a replica's memory is sized for."""
     enable_prefix_cache: bool = True
     """Whether prompts that begin alike share what was computed of them; never across accounts."""
+    enable_patches: bool = True
+    """Whether language models compute by layers of ours, as exact and of fewer operations; else by transformers'."""
     enable_kernels: bool = True
     """Whether GPUs compute what lies between matrix products by Triton kernels of ours; else by torch's operations."""
     load_stall_timeout_s: float = 120.0

@@ -62,6 +62,8 @@ class LlmSettings(Settings, frozen=True, kw_only=True, tag="llm"):
     attention: AttentionBackend = "auto"
     """`gather`: plain torch, the reference, also where something is faster."""
     enable_prefix_cache: bool = True
+    enable_patches: bool = True
+    """Layers of transformers are exchanged for ones of fewer operations; False: they stay as they are."""
     enable_kernels: bool = True
     """On CUDA, Triton kernels for what is between matrix products; False: torch's own operations."""
     speculation: Speculation = Speculation()

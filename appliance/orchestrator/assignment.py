@@ -138,6 +138,7 @@ def _settings(
                 max_batch_tokens=settings.max_batch_tokens,
                 block_size=settings.block_size,
                 enable_prefix_cache=settings.enable_prefix_cache,
+                enable_patches=settings.enable_patches,
                 enable_kernels=settings.enable_kernels,
                 speculation=_speculation(deployment, draft),
                 max_num_adapters=settings.addons_max if deployment.enable_addons else 0,

@@ -4,19 +4,17 @@ Inputs are brought to 8 bits token by token, by the largest number of each, so t
 another's. `make_linear` is how a layer is made of transformers' own, whatever their weights are stored in.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
 from runtime.llm.fp8 import FP8, multiply, quantise_rows, rescale
-from runtime.llm.linear import Linear
+from runtime.llm.linear import Linear, Release
 
 SCALE = "weight_scale"
 """Buffer of an nn.Linear whose weight is quantised: float32 [rows, 1]."""
 
 
-def make_linear(sources: list[nn.Linear], release: Callable[[torch.Tensor], None]) -> Linear:
+def make_linear(sources: list[nn.Linear], release: Release) -> Linear:
     """One layer of several over the same input; see `Linear`."""
     quantised = [source for source in sources if source.weight.dtype is FP8]
     if quantised and len(quantised) == len(sources):

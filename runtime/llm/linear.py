@@ -27,13 +27,14 @@ def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
     return dtype is torch.float32
 
 
+Release = Callable[[torch.Tensor], None]
+"""Told of each weight whose memory is no longer read."""
+
+
 class Linear(nn.Module):
-    """One or several nn.Linear over the same input; outputs follow one another in the last dimension.
+    """One or several nn.Linear over the same input; outputs follow one another in the last dimension."""
 
-    `release` is told of each weight whose memory is no longer read.
-    """
-
-    def __init__(self, sources: list[nn.Linear], release: Callable[[torch.Tensor], None]) -> None:
+    def __init__(self, sources: list[nn.Linear], release: Release) -> None:
         super().__init__()
         weights = [source.weight.detach() for source in sources]
         biases = [source.bias.detach() for source in sources if source.bias is not None]

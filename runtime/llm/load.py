@@ -140,6 +140,7 @@ def _fill(
             info,
             dtype=dtype,
             device=device,
+            enable_patches=settings.enable_patches,
             operations=kernels.layer,
             keeps_fp8=settings.keeps_fp8,
             report=report,

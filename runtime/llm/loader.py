@@ -66,17 +66,18 @@ def load_weights(
     *,
     dtype: torch.dtype,
     device: torch.device,
-    is_fused: bool = True,
+    enable_patches: bool = True,
     operations: LayerOperations = PLAIN,
     keeps_fp8: bool = False,
     report: ReportFraction = lambda fraction: None,
 ) -> LoadedModel:
-    """Make a skeleton ready to run. `is_fused` False keeps transformers' own layers; `keeps_fp8`: where the device
-    multiplies 8-bit floats, weights that are stored so stay so."""
+    """Make a skeleton ready to run. `enable_patches` False keeps transformers' own layers; `keeps_fp8`: where the
+    device multiplies 8-bit floats, weights that are stored so stay so."""
     checkpoint = Checkpoint.of_model(directory, info)
     info = text_half(info)
     fill_skeleton(model, checkpoint, info, dtype=dtype, device=device, keeps_fp8=keeps_fp8, report=report)
-    if is_fused and not fuse(model, info.attention, checkpoint.drop_pages, operations):
+    if enable_patches:
+        fuse(model, info.attention, checkpoint.drop_pages, operations)
         patch(model, checkpoint.drop_pages, operations)
     if device.type == "cpu":
         _read_embeddings_from_file(model, checkpoint, dtype)

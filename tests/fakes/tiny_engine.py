@@ -40,7 +40,7 @@ class TinyModel:
         self,
         directory: Path,
         *,
-        is_fused: bool = True,
+        enable_patches: bool = True,
         max_context_length: int | None = None,
         dtype: torch.dtype = torch.float32,
         kernels: Kernels = NO_KERNELS,
@@ -55,7 +55,7 @@ class TinyModel:
             self.info,
             dtype=dtype,
             device=torch.device("cpu"),
-            is_fused=is_fused,
+            enable_patches=enable_patches,
             operations=kernels.layer,
             keeps_fp8=keeps_fp8,
         )

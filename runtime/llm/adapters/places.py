@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from runtime.llm.linear import Linear
 from runtime.llm.patches.fused_layer import SOURCES, FusedLayer
-from runtime.llm.patches.modules import MLP_SOURCES, GatedMlp
+from runtime.llm.patches.gated_mlp import MLP_SOURCES, GatedMlp
 
 
 class Place(NamedTuple):

@@ -6,8 +6,8 @@ What a layer puts out is added by the norm that follows it, be it the next layer
 `fuse` swaps the layers of a finished model; a model that is not of the family stays as it is, and runs the same.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import logging
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,26 +15,29 @@ from torch import nn
 from models.info import AttentionInfo
 from runtime.llm.forward_context import current_attention
 from runtime.llm.fp8_linear import make_linear
+from runtime.llm.linear import Release
+from runtime.llm.patches.gated_mlp import GatedMlp, activation_of
+from runtime.llm.patches.norm import RmsNorm, Unadded, scale_of
 from runtime.llm.patches.operations import PLAIN, HeadNorms, LayerOperations, Rotation, Scale
+from runtime.llm.patches.sources import source_key
 
-Release = Callable[[torch.Tensor], None]
+logger = logging.getLogger(__name__)
 
 SOURCES = {
     "query_key_value": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "attention_output": ("self_attn.o_proj",),
-    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
-    "mlp_output": ("mlp.down_proj",),
 }
 """Products of a FusedLayer, and the layers of transformers that each computes side by side."""
 
-_FUSED = {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"}
-
-
-class Unadded(NamedTuple):
-    """Hidden states as they go from layer to layer: the norm that comes next adds the two."""
-
-    hidden_states: torch.Tensor
-    addend: torch.Tensor
+_FUSED = {
+    "GemmaDecoderLayer", "LlamaDecoderLayer", "MistralDecoderLayer", "MixtralDecoderLayer", "Qwen2DecoderLayer",
+    "Qwen2MoeDecoderLayer", "Qwen3DecoderLayer", "Qwen3MoeDecoderLayer",
+}  # fmt: skip
+_LAYER_KEYS = {"d06e2eef7bb91426", "baa6394e79e45dae"}
+"""Sources of an attention and an MLP each behind its norm, and each added to what came in; Llama's, and Mixtral's."""
+_ATTENTION_KEYS = {"2e8f16ba887cb01f", "2ae8c5a78173031f", "7dc2418d1fb9138c", "5d9f28275f6b215f"}
+"""Llama's, with a window Mistral's and Qwen 2's, with norms of heads and a window Qwen 3's."""
+_ROTATION_KEY = "1e7b61c120435dfb"
 
 
 def fuse(model: Any, shape: AttentionInfo, release: Release, operations: LayerOperations = PLAIN) -> bool:
@@ -43,11 +46,29 @@ def fuse(model: Any, shape: AttentionInfo, release: Release, operations: LayerOp
     layers: nn.ModuleList | None = getattr(decoder, "layers", None)
     if layers is None or any(type(layer).__name__ not in _FUSED for layer in layers):
         return False
+    norm_scale = scale_of(decoder.norm)
+    if norm_scale is None or not all(_is_known(layer) for layer in layers):
+        name = type(layers[0]).__name__
+        logger.warning("%s of this transformers is not known by its source and stays as slow as it is", name)
+        return False
     for index, layer in enumerate(layers):
         layers[index] = FusedLayer(layer, shape, index, release, operations)
-    decoder.norm = RmsNorm(decoder.norm, operations)
+    decoder.norm = RmsNorm(norm_scale, operations)
     decoder.rotary_emb = Rotary(decoder.rotary_emb)
     return True
+
+
+def _is_known(layer: Any) -> bool:
+    attention = layer.self_attn
+    norms = [layer.input_layernorm, layer.post_attention_layernorm]
+    norms += [attention.q_norm, attention.k_norm] if hasattr(attention, "q_norm") else []
+    names = type(attention).forward.__globals__
+    return (
+        source_key(type(layer)) in _LAYER_KEYS
+        and source_key(type(attention)) in _ATTENTION_KEYS
+        and source_key(names["apply_rotary_pos_emb"], names["rotate_half"]) == _ROTATION_KEY
+        and all(scale_of(norm) is not None for norm in norms)
+    )
 
 
 class Rotary(nn.Module):
@@ -63,22 +84,6 @@ class Rotary(nn.Module):
         return cosine[0].unsqueeze(1), sine[0].unsqueeze(1)
 
 
-class RmsNorm(nn.Module):
-    def __init__(self, source: Any, operations: LayerOperations = PLAIN) -> None:
-        super().__init__()
-        self._scale = scale_of(source)
-        self._add_rms_norm = operations.add_rms_norm
-
-    def forward(self, hidden_states: torch.Tensor | Unadded) -> torch.Tensor:
-        return self.add(hidden_states)[0]
-
-    def add(self, hidden_states: torch.Tensor | Unadded) -> tuple[torch.Tensor, torch.Tensor]:
-        """The normed sum, and the sum."""
-        if isinstance(hidden_states, Unadded):
-            return self._add_rms_norm(*hidden_states, self._scale)
-        return self._add_rms_norm(hidden_states, None, self._scale)
-
-
 class FusedLayer(nn.Module):
     """Takes the weights of one decoder layer of transformers and its place."""
 
@@ -91,23 +96,24 @@ class FusedLayer(nn.Module):
         operations: LayerOperations = PLAIN,
     ) -> None:
         super().__init__()
-        attention, mlp = source.self_attn, source.mlp
+        attention = source.self_attn
         self._index = index
         self._scaling = float(attention.scaling)
         self._sliding_window = shape.window(index)
         self._num_query_heads = shape.num_heads
         self._num_rotated_heads = shape.num_heads + shape.num_kv_heads
         self._head_size = shape.head_size
-        self._operations = operations
-        self.attention_norm = RmsNorm(source.input_layernorm, operations)
+        self._rotate = operations.rotate
+        self.attention_norm = RmsNorm(_scale(source.input_layernorm), operations)
         self.query_key_value = make_linear([attention.q_proj, attention.k_proj, attention.v_proj], release)
         self._head_norms: HeadNorms | None = None
         if hasattr(attention, "q_norm"):
-            self._head_norms = HeadNorms(scale_of(attention.q_norm), scale_of(attention.k_norm))
+            self._head_norms = HeadNorms(_scale(attention.q_norm), _scale(attention.k_norm))
         self.attention_output = make_linear([attention.o_proj], release)
-        self.mlp_norm = RmsNorm(source.post_attention_layernorm, operations)
-        self.gate_up = make_linear([mlp.gate_proj, mlp.up_proj], release)
-        self.mlp_output = make_linear([mlp.down_proj], release)
+        self.mlp_norm = RmsNorm(_scale(source.post_attention_layernorm), operations)
+        activation = activation_of(source.mlp)
+        # Experts stay what they are.
+        self.mlp = source.mlp if activation is None else GatedMlp(source.mlp, activation, release, operations)
 
     def forward(
         self, hidden_states: torch.Tensor | Unadded, *, position_embeddings: Rotation, **ignored: object
@@ -116,13 +122,11 @@ class FusedLayer(nn.Module):
         normed, total = self.attention_norm.add(hidden_states)
         attended = self._attend(normed, position_embeddings)
         normed, total = self.mlp_norm.add(Unadded(total, attended))
-        return Unadded(total, self.mlp_output(self._operations.gate(self.gate_up(normed), "silu")))
+        return Unadded(total, self.mlp(normed))
 
     def _attend(self, inputs: torch.Tensor, rotation: Rotation) -> torch.Tensor:
         heads = self.query_key_value(inputs).view(inputs.shape[1], -1, self._head_size)
-        rotated = self._operations.rotate(
-            heads[:, : self._num_rotated_heads], rotation, self._num_query_heads, self._head_norms
-        )
+        rotated = self._rotate(heads[:, : self._num_rotated_heads], rotation, self._num_query_heads, self._head_norms)
         output = current_attention().attend(
             self._index,
             rotated[:, : self._num_query_heads],
@@ -135,6 +139,7 @@ class FusedLayer(nn.Module):
         return attended
 
 
-def scale_of(norm: Any) -> Scale:
-    """Of an RMS norm of transformers that multiplies by its weight."""
-    return Scale(norm.weight.detach(), float(norm.variance_epsilon))
+def _scale(norm: Any) -> Scale:
+    scale = scale_of(norm)
+    assert scale is not None, "fuse has looked at it"
+    return scale

@@ -50,6 +50,7 @@ def load_draft(
         draft,
         dtype=dtype,
         device=device,
+        enable_patches=settings.enable_patches,
         operations=operations,
         keeps_fp8=settings.keeps_fp8,
     )

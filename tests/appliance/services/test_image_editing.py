@@ -37,8 +37,14 @@ def bomb(width: int, height: int) -> bytes:
 
 
 def children() -> list[psutil.Process]:
-    found = psutil.Process().children()
-    return [child for child in found if child.status() != psutil.STATUS_ZOMBIE and MODULE in child.cmdline()]
+    return [child for child in psutil.Process().children() if is_editing(child)]
+
+
+def is_editing(child: psutil.Process) -> bool:
+    try:
+        return child.status() != psutil.STATUS_ZOMBIE and MODULE in child.cmdline()
+    except psutil.NoSuchProcess:  # it ended while it was looked at
+        return False
 
 
 async def test_a_picture_is_edited_by_a_process_that_ends() -> None:

@@ -13,6 +13,8 @@ from torch.nn.functional import cosine_similarity
 from transformers import AutoModelForCausalLM
 
 from runtime.llm.attention_gather import Span
+from runtime.llm.kernel_choice import Kernels
+from runtime.llm.patches.operations import PLAIN, LayerOperations
 from runtime.llm.request import Request
 from runtime.submission import SamplingParams
 from tests.fakes.tiny_engine import BLOCK_SIZE, TinyModel, make_request, run, token_ids
@@ -23,6 +25,9 @@ NUM_NEW_TOKENS = 12
 PROMPT_LENGTHS = [1, BLOCK_SIZE - 1, BLOCK_SIZE, BLOCK_SIZE + 1, 3 * BLOCK_SIZE + 5]
 MARGIN_MIN = 1e-3
 """Logits of the best and the second token; closer ones may swap by rounding, and would prove nothing."""
+
+AS_IF_KERNELS = Kernels(LayerOperations(*PLAIN))
+"""Plain operations in the places of kernels."""
 
 SEEDED = SamplingParams(temperature=0.9, top_p=0.95, top_k=40, min_p=0.01)
 
@@ -133,6 +138,14 @@ def test_a_mixed_batch_in_chunks_again_from_the_cache_and_preempted(golden: Gold
     engine = golden.tiny.engine(max_batch_tokens=7, num_blocks=_few_blocks())
     assert token_ids(run(engine, requests)) == golden.expected[::-1]
     assert sum(request.num_preemptions for request in requests) > 0
+
+
+@pytest.mark.parametrize("options", [{"enable_patches": False}, {"kernels": AS_IF_KERNELS}], ids=["none", "all"])
+def test_a_mixed_batch_without_patches_and_with_those_that_only_kernels_bring(
+    golden: Golden, options: dict[str, Any]
+) -> None:
+    engine = TinyModel(golden.directory, **options).engine(max_batch_tokens=7)
+    assert token_ids(run(engine, _requests(golden), steps_between=2)) == golden.expected
 
 
 @pytest.mark.parametrize("enable_prefix_cache", [True, False])

@@ -16,9 +16,11 @@ from tests.fakes.tiny_llm import ARCHITECTURES, Architecture, build_tiny_model
 CPU = torch.device("cpu")
 
 
-def _load(directory: Path, dtype: torch.dtype, *, is_fused: bool = False) -> Any:
+def _load(directory: Path, dtype: torch.dtype, *, enable_patches: bool = False) -> Any:
     info = inspect_llm(directory)
-    return load_weights(build_skeleton(directory, info), directory, info, dtype=dtype, device=CPU, is_fused=is_fused)
+    return load_weights(
+        build_skeleton(directory, info), directory, info, dtype=dtype, device=CPU, enable_patches=enable_patches
+    )
 
 
 def test_a_skeleton_has_real_buffers_and_takes_no_memory_for_parameters(tmp_path: Path) -> None:
@@ -78,12 +80,12 @@ def test_a_padding_token_outside_the_vocabulary_is_no_obstacle(tmp_path: Path) -
     assert build_skeleton(directory, inspect_llm(directory)).config.pad_token_id is None
 
 
-@pytest.mark.parametrize("is_fused", [True, False])
-def test_no_linear_of_torch_is_left_and_the_head_is_packed_first(tmp_path: Path, is_fused: bool) -> None:
+@pytest.mark.parametrize("enable_patches", [True, False])
+def test_no_linear_of_torch_is_left_and_the_head_is_packed_first(tmp_path: Path, enable_patches: bool) -> None:
     directory = build_tiny_model(tmp_path, "mistral")
-    model, packing = _load(directory, torch.float32, is_fused=is_fused)
+    model, packing = _load(directory, torch.float32, enable_patches=enable_patches)
     assert not any(type(module) is torch.nn.Linear for module in model.modules())
-    assert any(isinstance(module, FusedLayer) for module in model.modules()) == is_fused
+    assert any(isinstance(module, FusedLayer) for module in model.modules()) == enable_patches
     linears = [module for module in model.modules() if isinstance(module, Linear)]
     packed = [module for module in linears if module._packed is not None]
     assert packed == ([model.lm_head] if model.lm_head.is_packable else [])

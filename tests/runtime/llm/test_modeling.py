@@ -23,8 +23,8 @@ prepare_architectures()
 assert not [name for name in sys.modules if name.startswith("transformers")], "what is put aside is seen by nobody"
 
 for directory in sys.argv[1:]:
-    for is_fused in (True, False):
-        tiny = TinyModel(Path(directory), is_fused=is_fused)
+    for enable_patches in (True, False):
+        tiny = TinyModel(Path(directory), enable_patches=enable_patches)
         print(token_ids(run(tiny.engine(), [make_request({PROMPT})]))[0])
 heavy = {{"transformers", "transformers.modeling_utils", "torch._dynamo", "sympy"}} & set(sys.modules)
 assert not heavy, heavy

@@ -77,13 +77,13 @@ def _round_inputs(layer: torch.nn.Module, arguments: tuple[torch.Tensor]) -> tor
     return rescale("row", stored.float(), scale).view(inputs.shape)
 
 
-@pytest.mark.parametrize("is_fused", [True, False])
-def test_where_the_device_multiplies_them_weights_stay_in_8_bits(tmp_path: Path, is_fused: bool) -> None:
+@pytest.mark.parametrize("enable_patches", [True, False])
+def test_where_the_device_multiplies_them_weights_stay_in_8_bits(tmp_path: Path, enable_patches: bool) -> None:
     quantised, _ = _build(tmp_path, "llama", "row", torch.float32)
-    model = TinyModel(quantised, is_fused=is_fused)
-    kept = TinyModel(quantised, is_fused=is_fused, keeps_fp8=True)
+    model = TinyModel(quantised, enable_patches=enable_patches)
+    kept = TinyModel(quantised, enable_patches=enable_patches, keeps_fp8=True)
     layers = [path for path, module in kept.model.named_modules() if isinstance(module, Fp8Linear)]
-    assert len(layers) == 2 * (4 if is_fused else 7)
+    assert len(layers) == 2 * (4 if enable_patches else 7)
     for path in layers:
         assert not isinstance(model.model.get_submodule(path), Fp8Linear)
         model.model.get_submodule(path).register_forward_pre_hook(_round_inputs)

@@ -164,7 +164,7 @@ async def test_a_name_is_taken_once(admin: Fireworks) -> None:
         ({"minReplicaCount": -1}, "minReplicaCount"),
         ({"maxReplicaCount": 2**31}, "maxReplicaCount"),
         ({"minReplicaCount": "1"}, "minReplicaCount"),
-        ({"precision": "FP8"}, "precision"),
+        ({"precision": "FP4"}, "precision"),
         ({"acceleratorType": "AMD_MI300X_192GB"}, "acceleratorType"),
         ({"maxContextLength": 100_000}, "maxContextLength"),
         ({"autoscalingPolicy": {"scaleUpWindow": "soon"}}, "autoscalingPolicy.scaleUpWindow"),

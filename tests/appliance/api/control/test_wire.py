@@ -70,8 +70,8 @@ def test_a_member_that_is_not_served_is_refused_naming_those_that_are() -> None:
     assert parse_enum(Precision, "BF16", "precision") is Precision.BF16
     assert parse_enum(Precision, "PRECISION_UNSPECIFIED", "precision") is None
     assert parse_enum(Precision, None, "precision") is None
-    with pytest.raises(HearthError, match=r"precision: 'FP8' is not served; this version serves BF16, FP16, FP32"):
-        parse_enum(Precision, "FP8", "precision")
+    with pytest.raises(HearthError, match=r"precision: 'FP4' is not served; this version serves BF16, FP16, FP32, FP8"):
+        parse_enum(Precision, "FP4", "precision")
 
 
 def test_times_are_rfc_3339_with_microseconds() -> None:

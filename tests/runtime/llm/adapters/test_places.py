@@ -10,15 +10,15 @@ from runtime.llm.loader import build_skeleton, load_weights
 from tests.fakes.tiny_llm import Architecture, build_tiny_model
 
 
-@pytest.mark.parametrize("is_fused", [True, False])
+@pytest.mark.parametrize("enable_patches", [True, False])
 @pytest.mark.parametrize("architecture", ["qwen2", "phi3", "mixtral", "gpt_neox"])
-def test_a_layer_is_where_its_weights_are(tmp_path: Path, architecture: Architecture, is_fused: bool) -> None:
+def test_a_layer_is_where_its_weights_are(tmp_path: Path, architecture: Architecture, enable_patches: bool) -> None:
     info = inspect_llm(build_tiny_model(tmp_path, architecture))
     skeleton = build_skeleton(tmp_path, info)
     shapes = adaptable_layers(tmp_path)
     load = {"dtype": torch.float32, "device": torch.device("cpu")}
-    model = load_weights(skeleton, tmp_path, info, **load, is_fused=is_fused).model  # type: ignore[arg-type]
-    originals = load_weights(build_skeleton(tmp_path, info), tmp_path, info, **load, is_fused=False).model  # type: ignore[arg-type]
+    model = load_weights(skeleton, tmp_path, info, **load, enable_patches=enable_patches).model  # type: ignore[arg-type]
+    originals = load_weights(build_skeleton(tmp_path, info), tmp_path, info, **load, enable_patches=False).model  # type: ignore[arg-type]
     places = find_places(model, shapes)
     assert places.keys() == shapes.keys()
     for path, (num_rows, num_columns) in shapes.items():
