@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import msgspec
 
@@ -189,6 +189,11 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     """Of one deployment."""
     kv_cache_concurrency: int = 8
     """Requests of full context length whose KV a replica's memory is sized for."""
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    """fp8: keys and values are kept in 8-bit floats, in half the memory and less exactly, where GPUs have those; a
+    replica on another device refuses."""
+    enable_latent_cache: bool = True
+    """Whether the KV cache of DeepSeek V2 holds latents, a ninth or less of its keys and values; with addons never."""
     enable_prefix_cache: bool = True
     """Whether prompts that begin alike share what was computed of them; never across accounts."""
     enable_patches: bool = True

@@ -25,7 +25,7 @@ from models.families import (
     Starcoder2,
 )
 from models.fp8 import read_layout
-from models.info import Fp8Layout
+from models.info import Fp8Layout, LatentInfo
 from models.mixtures import DeepseekV2, Mixtral, Qwen2Moe, Qwen3Moe
 from models.refusal import CONFIG, ModelRefused, RefusalReason, invalid_config
 from models.text_halves import TEXT_HALVES
@@ -75,6 +75,7 @@ class DecoderConfig(NamedTuple):
     num_kv_heads: int
     head_size: int
     value_head_size: int
+    latent: LatentInfo | None
     max_context_length: int
     sliding_window: int | None
     full_attention_layers: list[int]
@@ -129,6 +130,7 @@ def describe(name: str, model_type: str, decoder: Decoder) -> DecoderConfig:
         num_kv_heads=decoder.num_kv_heads,
         head_size=decoder.head_size,
         value_head_size=decoder.value_head_size,
+        latent=decoder.latent,
         max_context_length=rotary.max_context_length if rotary else decoder.max_position_embeddings,
         sliding_window=max((window for window in windows if window), default=None),
         full_attention_layers=[index for index, window in enumerate(windows) if not window] if any(windows) else [],

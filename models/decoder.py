@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from models.info import LatentInfo
 from models.refusal import CONFIG, ModelRefused, RefusalReason, invalid_config
 from models.rotary import Rotary, read_rotary
 
@@ -94,6 +95,11 @@ class Decoder(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def value_head_size(self) -> int:
         return self.head_size
+
+    @property
+    def latent(self) -> LatentInfo | None:
+        """What keys and values are expanded from; None: from nothing smaller."""
+        return None
 
     @property
     def widest_mlp(self) -> int:

@@ -19,6 +19,8 @@ FP8_MAX = 448.0
 MULTIPLYING_CAPABILITIES = {(8, 9), (9, 0)}
 """NVIDIA's compute capabilities whose libraries have products of rows with scales. Newer devices convert weights, as
 older ones do: cuBLAS refuses these products there."""
+CONVERTING_CAPABILITY = (8, 9)
+"""From which on NVIDIA's devices convert 8-bit floats by an instruction."""
 SCALE_DTYPES = {"F32", "BF16", "F16"}
 BLOCK = 128
 """Rows and columns that share a scale in the layout of blocks."""

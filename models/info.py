@@ -5,6 +5,15 @@ from typing import Literal
 import msgspec
 
 
+class LatentInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a layer makes its keys and values of, the same for all heads."""
+
+    size: int
+    """Elements that keys and values of all heads are expanded from."""
+    rotated_size: int
+    """Elements that every head's key ends with, as they are."""
+
+
 class AttentionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Shape of one attention layer's cache."""
 
@@ -18,9 +27,33 @@ class AttentionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Keys a query may see, itself included; None: all."""
     full_attention_layers: list[int] = []
     """Layers that the window does not apply to, counted from 0."""
+    latent: LatentInfo | None = None
+    """None: keys and values are not expanded from anything smaller."""
+    has_values_in_keys: bool = False
+    """Whether a value is the first part of its key, and not stored beside it."""
+
+    @property
+    def part_sizes(self) -> list[int]:
+        """Of the two that are stored for a token and KV head: key and value, or what is both and the key's rest."""
+        if self.has_values_in_keys:
+            return [self.value_head_size, self.head_size - self.value_head_size]
+        return [self.head_size, self.value_head_size]
 
     def window(self, layer: int) -> int | None:
         return None if layer in self.full_attention_layers else self.sliding_window
+
+    def compressed(self) -> "AttentionInfo":
+        """Where a latent is kept instead of keys and values: as one key that all heads share, its own value."""
+        if self.latent is None:
+            return self
+        return msgspec.structs.replace(
+            self,
+            num_kv_heads=1,
+            head_size=self.latent.size + self.latent.rotated_size,
+            value_head_size=self.latent.size,
+            latent=None,
+            has_values_in_keys=True,
+        )
 
 
 class FixedSize(msgspec.Struct, frozen=True, kw_only=True, tag="fixed"):
@@ -129,6 +162,10 @@ class ModelInfo(ServedInfo, frozen=True, kw_only=True, tag="llm"):
     """None: a model that reads text only."""
     fp8: Fp8Info | None = None
     """None: nothing is quantised. `dtype` is that of the other weights, and `num_parameters` counts no scales."""
+
+    def compressed(self) -> "ModelInfo":
+        """Where latents are kept instead of keys and values, if it has any."""
+        return msgspec.structs.replace(self, attention=self.attention.compressed())
 
 
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", "none"]

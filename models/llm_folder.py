@@ -143,6 +143,7 @@ def _summarise(
             value_head_size=config.value_head_size,
             sliding_window=config.sliding_window,
             full_attention_layers=config.full_attention_layers,
+            latent=config.latent,
         ),
         max_context_length=config.max_context_length,
         has_chat_template=has_chat_template,

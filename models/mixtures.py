@@ -10,6 +10,7 @@ import msgspec
 
 from models.decoder import FULL, SLIDING, Count, Decoder, Length, Size, Tensors, gated_mlp, linear, norm
 from models.families import Mistral, head_norms, refuse_uneven
+from models.info import LatentInfo
 from models.refusal import CONFIG, ModelRefused, RefusalReason, invalid_config
 from models.rotary import Rotary, read_rotary
 
@@ -137,7 +138,7 @@ class DeepseekV2(Decoder, frozen=True, kw_only=True):
 
     @property
     def num_kv_heads(self) -> int:
-        """Keys and values are kept as expanded from what they were compressed to."""
+        """Of keys and values as they are expanded from latents."""
         return self.num_attention_heads
 
     @property
@@ -147,6 +148,10 @@ class DeepseekV2(Decoder, frozen=True, kw_only=True):
     @property
     def value_head_size(self) -> int:
         return self.v_head_dim
+
+    @property
+    def latent(self) -> LatentInfo:
+        return LatentInfo(size=self.kv_lora_rank, rotated_size=self.qk_rope_head_dim)
 
     @property
     def widest_mlp(self) -> int:

@@ -3,6 +3,7 @@
 Pure functions of what is known of a model. They are upper bounds for admission; the footprint measured after the first
 load replaces them. All sizes are bytes, `dtype` is the one served: float32, bfloat16 or float16. `keeps_fp8`: weights
 that are stored in 8-bit floats are multiplied as they are, as far as they can be; otherwise they are converted.
+`is_kv_fp8`: keys and values are stored in 8-bit floats; otherwise in the dtype.
 """
 
 from collections.abc import Sequence
@@ -44,11 +45,16 @@ def weight_bytes(info: ModelInfo, dtype: str, *, keeps_fp8: bool = False) -> int
     return (info.num_parameters - staying) * DTYPE_BYTES[dtype] + staying + info.fp8.num_staying_rows * _SCALE_BYTES
 
 
-def kv_bytes_per_token(info: ModelInfo, dtype: str) -> int:
-    """layers × KV heads × (key size + value size) × bytes(dtype). A sliding window does not lower it."""
+def kv_bytes_per_token(info: ModelInfo, dtype: str, *, is_kv_fp8: bool = False) -> int:
+    """layers × KV heads × (key size + value size) × bytes(dtype). A sliding window does not lower it.
+
+    In 8-bit floats: layers × KV heads × (key size + value size + 2 × 4).
+    """
     attention = info.attention
-    elements = attention.num_layers * attention.num_kv_heads * (attention.head_size + attention.value_head_size)
-    return elements * DTYPE_BYTES[dtype]
+    num_bytes = sum(attention.part_sizes) * DTYPE_BYTES[dtype]
+    if is_kv_fp8:
+        num_bytes = sum(size + _SCALE_BYTES for size in attention.part_sizes)
+    return attention.num_layers * attention.num_kv_heads * num_bytes
 
 
 def activation_bytes(info: ModelInfo, dtype: str, max_batch_tokens: int, max_num_requests: int) -> int:
@@ -112,11 +118,17 @@ def adapters_bytes(info: ModelInfo, dtype: str, num_adapters: int, rank: int, ma
 
 
 def kv_cache_bytes(
-    models: Sequence[ModelInfo], dtype: str, *, max_context_length: int, concurrency: int, num_devices: int = 1
+    models: Sequence[ModelInfo],
+    dtype: str,
+    *,
+    max_context_length: int,
+    concurrency: int,
+    num_devices: int = 1,
+    is_kv_fp8: bool = False,
 ) -> int:
     """On each device, for `concurrency` requests of full context: (context + BLOCK_SIZE_MAX) tokens each."""
     num_tokens = concurrency * (max_context_length + BLOCK_SIZE_MAX)
-    return num_tokens * sum(_kv_bytes_per_token(model, dtype, num_devices) for model in models)
+    return num_tokens * sum(_kv_bytes_per_token(model, dtype, num_devices, is_kv_fp8) for model in models)
 
 
 def fixed_bytes(
@@ -186,6 +198,7 @@ def replica_bytes(
     max_adapter_rank: int = 64,
     num_devices: int = 1,
     keeps_fp8: bool = False,
+    is_kv_fp8: bool = False,
 ) -> int:
     """What one worker takes on each device to hold `concurrency` requests of full context at once."""
     models = [info] if draft is None else [info, draft]
@@ -201,7 +214,12 @@ def replica_bytes(
         keeps_fp8=keeps_fp8,
     )
     return fixed + kv_cache_bytes(
-        models, dtype, max_context_length=max_context_length, concurrency=concurrency, num_devices=num_devices
+        models,
+        dtype,
+        max_context_length=max_context_length,
+        concurrency=concurrency,
+        num_devices=num_devices,
+        is_kv_fp8=is_kv_fp8,
     )
 
 
@@ -219,6 +237,7 @@ def num_kv_blocks(
     max_adapter_rank: int = 64,
     known_fixed_bytes: int | None = None,
     keeps_fp8: bool = False,
+    is_kv_fp8: bool = False,
 ) -> int:
     """How many KV blocks fit a budget; the inverse of `replica_bytes`. 0 when the rest alone exceeds it.
 
@@ -239,14 +258,14 @@ def num_kv_blocks(
             max_adapter_rank=max_adapter_rank,
             keeps_fp8=keeps_fp8,
         )
-    block_bytes = block_size * sum(kv_bytes_per_token(model, dtype) for model in models)
+    block_bytes = block_size * sum(kv_bytes_per_token(model, dtype, is_kv_fp8=is_kv_fp8) for model in models)
     return max(0, memory_budget_bytes - fixed) // block_bytes
 
 
-def _kv_bytes_per_token(info: ModelInfo, dtype: str, num_devices: int) -> int:
+def _kv_bytes_per_token(info: ModelInfo, dtype: str, num_devices: int, is_kv_fp8: bool) -> int:
     """On each device. Heads are not cut: where they do not divide evenly, one device has one more."""
     num_kv_heads = info.attention.num_kv_heads
-    return kv_bytes_per_token(info, dtype) // num_kv_heads * -(-num_kv_heads // num_devices)
+    return kv_bytes_per_token(info, dtype, is_kv_fp8=is_kv_fp8) // num_kv_heads * -(-num_kv_heads // num_devices)
 
 
 def _resident_bytes(info: ModelInfo, dtype: str, num_devices: int, *, is_cuda: bool, keeps_fp8: bool) -> int:

@@ -10,6 +10,7 @@ from runtime.message import Value
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 AttentionBackend = Literal["auto", "gather"]
+KvCacheDtype = Literal["auto", "fp8"]
 
 
 class Settings(Value, frozen=True, kw_only=True):
@@ -61,6 +62,10 @@ class LlmSettings(Settings, frozen=True, kw_only=True, tag="llm"):
     """Tokens in one KV block."""
     attention: AttentionBackend = "auto"
     """`gather`: plain torch, the reference, also where something is faster."""
+    kv_cache_dtype: KvCacheDtype = "auto"
+    """`fp8`: keys and values in 8-bit floats, each with a scale for its token and head; `auto`: in `dtype`."""
+    keeps_latents: bool = False
+    """Of models that expand keys and values of all heads from a latent, the KV cache holds latents; without addons."""
     enable_prefix_cache: bool = True
     enable_patches: bool = True
     """Layers of transformers are exchanged for ones of fewer operations; False: they stay as they are."""

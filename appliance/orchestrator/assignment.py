@@ -13,7 +13,7 @@ import msgspec
 from appliance.config import FleetSettings
 from appliance.domain import Deployment
 from appliance.orchestrator.gpus import CPU, Device
-from appliance.orchestrator.placement import context_length_of, dtype_of, find_lack, keeps_fp8
+from appliance.orchestrator.placement import context_length_of, dtype_of, find_lack, keeps_fp8, keeps_latents
 from models.fixed_sizing import served_weight_bytes
 from models.info import AnyServedInfo, DiffusionInfo, EmbeddingInfo, ModelInfo, WhisperInfo
 from models.sizing import weight_bytes
@@ -137,6 +137,8 @@ def _settings(
                 max_num_requests=settings.max_num_requests,
                 max_batch_tokens=settings.max_batch_tokens,
                 block_size=settings.block_size,
+                kv_cache_dtype=settings.kv_cache_dtype,
+                keeps_latents=keeps_latents(deployment, settings),
                 enable_prefix_cache=settings.enable_prefix_cache,
                 enable_patches=settings.enable_patches,
                 enable_kernels=settings.enable_kernels,

@@ -109,11 +109,12 @@ def demands_of(
     if not isinstance(info, ModelInfo):
         return [Demand(fixed, kind, count)]
     one_request = kv_cache_bytes(
-        _models(info, draft),
+        _models(deployment, info, settings, draft),
         dtype_of(deployment, info, _is_cuda(devices)),
         max_context_length=context_length_of(deployment, info),
         concurrency=1,
         num_devices=count,
+        is_kv_fp8=settings.kv_cache_dtype == "fp8",
     )
     is_minimal = deployment.shape_preset is ShapePreset.MINIMAL
     sizes = [one_request * each for each in _halvings(1 if is_minimal else settings.kv_cache_concurrency)]
@@ -148,7 +149,8 @@ def fixed_bytes_of(
         if footprint is not None:
             return footprint.num_bytes + fixed_step_bytes(info, dtype, batch_size)
         return fixed_replica_bytes(info, dtype, batch_size=batch_size, is_cuda=is_cuda)
-    models, tokens, requests = _models(info, draft), settings.max_batch_tokens, settings.max_num_requests
+    models, tokens = _models(deployment, info, settings, draft), settings.max_batch_tokens
+    requests = settings.max_num_requests
     if footprint is not None and deployment.accelerator_count == 1:
         step = step_bytes(models, dtype, tokens, requests, keeps_fp8=keeps_fp8(deployment, info, devices))
         return footprint.num_bytes - footprint.kv_bytes + step
@@ -198,6 +200,12 @@ def keeps_fp8(deployment: Deployment, info: AnyServedInfo, devices: Iterable[Dev
     return asked and bool(candidates) and all(device.multiplies_fp8 for device in candidates)
 
 
+def keeps_latents(deployment: Deployment, settings: FleetSettings) -> bool:
+    """Whether a KV cache holds latents where a model has any. An addon may change what expands them, and several
+    devices would each have to hold all of them."""
+    return settings.enable_latent_cache and not deployment.enable_addons and deployment.accelerator_count == 1
+
+
 def context_length_of(deployment: Deployment, info: AnyServedInfo) -> int:
     if deployment.max_context_length is None:
         return info.max_context_length
@@ -208,8 +216,12 @@ def _is_cuda(devices: Iterable[Device]) -> bool:
     return any(device.is_cuda for device in devices)
 
 
-def _models(info: ModelInfo, draft: ModelInfo | None) -> list[ModelInfo]:
-    return [info] if draft is None else [info, draft]
+def _models(
+    deployment: Deployment, info: ModelInfo, settings: FleetSettings, draft: ModelInfo | None
+) -> list[ModelInfo]:
+    """As they are served: with latents in place of keys and values, or with those."""
+    models = [info] if draft is None else [info, draft]
+    return [model.compressed() for model in models] if keeps_latents(deployment, settings) else models
 
 
 def _halvings(count: int) -> Iterator[int]:

@@ -10,6 +10,8 @@ from runtime.settings import AttentionBackend
 
 _HEAD_SIZE_MAX = 256
 """Of larger heads a tile would fill a program's registers."""
+_LATENT_SIZES_MAX = (512, 64)
+"""Of keys that begin with their values: kernels divide their query heads among programs."""
 
 
 def choose_attention(
@@ -20,20 +22,27 @@ def choose_attention(
     dtype: torch.dtype,
     device: torch.device,
     backend: AttentionBackend,
+    is_fp8: bool = False,
 ) -> GatherAttention:
     """With `auto` Triton's kernels where device, package and shape allow; else plain torch."""
-    if backend == "gather" or not _suits_triton(shape, device):
-        return GatherAttention(shape, num_blocks=num_blocks, block_size=block_size, dtype=dtype, device=device)
-    from runtime.llm.attention_triton import TritonAttention  # triton's gigabyte is not for workers on CPUs
+    chosen = GatherAttention
+    if backend == "auto" and _suits_triton(shape, device):
+        from runtime.llm.attention_triton import TritonAttention  # triton's gigabyte is not for workers on CPUs
 
-    return TritonAttention(shape, num_blocks=num_blocks, block_size=block_size, dtype=dtype, device=device)
+        chosen = TritonAttention
+    return chosen(shape, num_blocks=num_blocks, block_size=block_size, dtype=dtype, device=device, is_fp8=is_fp8)
 
 
 def _suits_triton(shape: AttentionInfo, device: torch.device) -> bool:
     """Triton compiles for compute capability 8 and later what these kernels need."""
     return (
         device.type == "cuda"
-        and max(shape.head_size, shape.value_head_size) <= _HEAD_SIZE_MAX
+        and _are_tiles_small(shape)
         and find_spec("triton") is not None
         and torch.cuda.get_device_capability(device) >= (8, 0)
     )
+
+
+def _are_tiles_small(shape: AttentionInfo) -> bool:
+    limits = _LATENT_SIZES_MAX if shape.has_values_in_keys else (_HEAD_SIZE_MAX, _HEAD_SIZE_MAX)
+    return all(size <= limit for size, limit in zip(shape.part_sizes, limits, strict=True))

@@ -1,8 +1,8 @@
 """Paged attention in plain torch: gather each request's keys and values by slot, then torch's own attention. Exact.
 
-Owns the KV memory. Requests that compute one token are attended to together, in groups of similar length, the query
-heads that share a KV head standing in for query positions; a prefill chunk is attended to alone. This is the reference
-that faster back ends are compared with, and the one that CPUs use.
+Owns the KV memory: numbers, or 8-bit floats with scales. Requests that compute one token are attended to together, in
+groups of similar length, the query heads that share a KV head standing in for query positions; a prefill chunk is
+attended to alone. This is the reference that faster back ends are compared with, and the one that CPUs use.
 """
 
 import math
@@ -17,6 +17,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from models.info import AttentionInfo
 from runtime.llm.forward_context import StepAttention
+from runtime.llm.fp8 import FP8, quantise_rows
 
 _PAD_SLOT = 0
 """In the trash block, which this back end never writes: a padded key or value is always zero, never another's NaN."""
@@ -68,33 +69,77 @@ class _Plan(NamedTuple):
 
 
 class GatherAttention:
-    """The back end of one model. `num_blocks` counts the trash block."""
+    """The back end of one model. `num_blocks` counts the trash block; `is_fp8`: KV is stored in 8-bit floats."""
 
     def __init__(
-        self, shape: AttentionInfo, *, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+        self,
+        shape: AttentionInfo,
+        *,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        is_fp8: bool = False,
     ) -> None:
         self.shape = shape
         self.block_size = block_size
         self.dtype = dtype
         self.device = device
-        width = shape.head_size + shape.value_head_size
-        self._memory_shape = (shape.num_layers, num_blocks * block_size, shape.num_kv_heads, width)
+        self._stored_dtype = FP8 if is_fp8 else dtype
+        places = (shape.num_layers, num_blocks * block_size, shape.num_kv_heads)
+        self._memory_shape = (*places, sum(shape.part_sizes))
+        self._scales_shape = (*places, len(shape.part_sizes)) if is_fp8 else (0,)
         self.caches: Sequence[torch.Tensor] = ()
-        """By layer; key and value of a token lie side by side, so that one gather fetches both."""
+        """By layer; the two parts of what a token has lie side by side, so that one gather fetches both."""
+        self.scales: Sequence[torch.Tensor] = ()
+        """By layer, of 8-bit floats: float32 [slots, KV heads, parts]."""
         self.allocate()
 
     @property
     def size_bytes(self) -> int:
-        return math.prod(self._memory_shape) * self.dtype.itemsize
+        scales_bytes = math.prod(self._scales_shape) * torch.float32.itemsize
+        return math.prod(self._memory_shape) * self._stored_dtype.itemsize + scales_bytes
 
     def allocate(self) -> None:
         """Take the memory, all zero."""
-        memory = _zeros(math.prod(self._memory_shape), self.dtype, self.device)
+        memory = _zeros(math.prod(self._memory_shape), self._stored_dtype, self.device)
         self.caches = memory.view(self._memory_shape).unbind()
+        if math.prod(self._scales_shape):
+            memory = _zeros(math.prod(self._scales_shape), torch.float32, self.device)
+            self.scales = memory.view(self._scales_shape).unbind()
 
     def release(self) -> None:
         """Give the memory back, with all that was stored."""
-        self.caches = ()
+        self.caches = self.scales = ()
+
+    def store(self, layer: int, slots: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """`rows` are [tokens, KV heads, both parts]; returns them as `load` gives them."""
+        if not self.scales:
+            self.caches[layer].index_copy_(0, slots, rows)
+            return rows
+        parts = [quantise_rows(part) for part in torch.split(rows, self.shape.part_sizes, dim=-1)]
+        stored = torch.cat([part.view(torch.uint8) for part, _ in parts], dim=-1)  # torch copies no 8-bit floats
+        scales = torch.cat([scale for _, scale in parts], dim=-1)
+        self.caches[layer].view(torch.uint8).index_copy_(0, slots, stored)
+        self.scales[layer].index_copy_(0, slots, scales)
+        return self._rescaled(stored.view(FP8), scales)
+
+    def load(self, layer: int, slots: torch.Tensor) -> torch.Tensor:
+        if not self.scales:
+            return self.caches[layer].index_select(0, slots)
+        stored = self.caches[layer].view(torch.uint8).index_select(0, slots).view(FP8)
+        return self._rescaled(stored, self.scales[layer].index_select(0, slots))
+
+    def split(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys, and values or what begins with them."""
+        if self.shape.has_values_in_keys:
+            return rows, rows
+        return rows[..., : self.shape.head_size], rows[..., self.shape.head_size :]
+
+    def _rescaled(self, stored: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+        parts = torch.split(stored.float(), self.shape.part_sizes, dim=-1)
+        scaled = [part * scale for part, scale in zip(parts, torch.split(scales, 1, dim=-1), strict=True)]
+        return torch.cat(scaled, dim=-1).to(self.dtype)
 
     def prepare(self, spans: list[Span]) -> StepAttention:
         """`spans` follow one another without gap, from 0."""
@@ -123,35 +168,39 @@ class GatherStep:
         sliding_window: int | None,
         softcap: float | None = None,
     ) -> torch.Tensor:
-        cache = self._backend.caches[layer]
-        cache.index_copy_(0, self._slot_mapping, torch.cat((key, value), dim=-1))
+        has_values_in_keys = self._backend.shape.has_values_in_keys
+        rows = key if has_values_in_keys else torch.cat((key, value), dim=-1)
+        stored = self._backend.store(layer, self._slot_mapping, rows)
+        if has_values_in_keys or self._backend.scales:
+            # Rounded or not, the tokens of this step see of each other what later ones will see.
+            key, value = self._backend.split(stored)
         plan = self._plans.get(sliding_window) or self._plan(sliding_window)
         if len(plan.groups) == 1 and not plan.chunks:
-            return self._attend_decodes(plan.groups[0], query, cache, scaling, softcap)
-        output = query.new_empty(query.shape[0], query.shape[1], value.shape[2])
+            return self._attend_decodes(plan.groups[0], layer, query, scaling, softcap)
+        output = query.new_empty(query.shape[0], query.shape[1], self._backend.shape.value_head_size)
         for group in plan.groups:
-            output[group.rows] = self._attend_decodes(group, query[group.rows], cache, scaling, softcap)
+            output[group.rows] = self._attend_decodes(group, layer, query[group.rows], scaling, softcap)
         for chunk in plan.chunks:
-            rows = slice(chunk.start, chunk.stop)
-            if chunk.slots is None:
-                keys, values = key[rows], value[rows]
-            else:
-                keys, values = self._split(cache.index_select(0, chunk.slots))
-            output[rows] = _attend_chunk(query[rows], keys, values, chunk.mask, scaling, softcap)
+            own = slice(chunk.start, chunk.stop)
+            keys, values = key[own], value[own]
+            if chunk.slots is not None:
+                keys, values = self._backend.split(self._backend.load(layer, chunk.slots))
+            attended = _attend_chunk(query[own], keys, values, chunk.mask, scaling, softcap)
+            output[own] = attended[..., : output.shape[2]]
         return output
 
     def _attend_decodes(
         self,
         group: _DecodeGroup,
+        layer: int,
         query: torch.Tensor,
-        cache: torch.Tensor,
         scaling: float,
         softcap: float | None,
     ) -> torch.Tensor:
         num_rows, num_heads, head_size = query.shape
-        num_kv_heads = cache.shape[1]
-        gathered = cache.index_select(0, group.slots).view(num_rows, -1, num_kv_heads, cache.shape[2])
-        keys, values = self._split(gathered)
+        gathered = self._backend.load(layer, group.slots)
+        num_kv_heads, width = gathered.shape[1:]
+        keys, values = self._backend.split(gathered.view(num_rows, -1, num_kv_heads, width))
         output = _weigh(
             query.reshape(num_rows, num_kv_heads, num_heads // num_kv_heads, head_size),
             keys.transpose(1, 2),
@@ -161,11 +210,7 @@ class GatherStep:
             scaling=scaling,
             softcap=softcap,
         )
-        return output.reshape(num_rows, num_heads, -1)
-
-    def _split(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        head_size = self._backend.shape.head_size
-        return rows[..., :head_size], rows[..., head_size:]
+        return output.reshape(num_rows, num_heads, -1)[..., : self._backend.shape.value_head_size].contiguous()
 
     def _plan(self, window: int | None) -> _Plan:
         decodes = [span for span in self._spans if span.num_tokens == 1]
@@ -234,7 +279,7 @@ def _zeros(num_elements: int, dtype: torch.dtype, device: torch.device) -> torch
         return torch.zeros(num_elements, dtype=dtype, device=device)
     # The kernel zeroes pages when they are first touched, so memory is taken block by block; torch would write it all.
     memory = mmap.mmap(-1, num_elements * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return torch.frombuffer(memory, dtype=dtype)
+    return torch.frombuffer(memory, dtype=torch.uint8).view(dtype)
 
 
 def group_by_length(spans: list[Span], window: int | None) -> list[list[Span]]:

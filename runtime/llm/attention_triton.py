@@ -26,6 +26,9 @@ _MANY = [(128, 64, 3), (128, 64, 2), (64, 64, 2), (64, 32, 2), (32, 32, 2), (16,
 # Nothing but registers multiplies tiles of float32 exactly, and larger tiles overflow those.
 _FEW_OF_FLOAT32 = [(16, 16, 2), (16, 16, 1)]
 _MANY_OF_FLOAT32 = [(32, 32, 2), (16, 16, 1)]
+# Of latents, which all heads share: 512 values for each row fill registers, so heads are divided among programs.
+_FEW_OF_LATENTS = [(16, 32, 2), (16, 16, 2), (16, 16, 1)]
+_MANY_OF_LATENTS = [(64, 32, 2), (32, 32, 2), (32, 16, 2), (16, 16, 2), (16, 16, 1)]
 _SHARED_BYTES_LEAST = 96 * 1024
 """That GPUs which compute bfloat16 have for one program; taken where there is none to ask."""
 
@@ -40,10 +43,17 @@ class TritonAttention(GatherAttention):
     """The back end of one model."""
 
     def __init__(
-        self, shape: AttentionInfo, *, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+        self,
+        shape: AttentionInfo,
+        *,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        is_fp8: bool = False,
     ) -> None:
         assert num_blocks * block_size < 2**31, "a slot is an int32 in a step's tables"
-        super().__init__(shape, num_blocks=num_blocks, block_size=block_size, dtype=dtype, device=device)
+        super().__init__(shape, num_blocks=num_blocks, block_size=block_size, dtype=dtype, device=device, is_fp8=is_fp8)
         self.tilings = choose_tilings(shape, dtype, _shared_bytes(device))
         self.windows = {shape.window(layer) for layer in range(shape.num_layers)}
 
@@ -94,7 +104,10 @@ class TritonStep:
                 layer, query, key, value, scaling=scaling, sliding_window=sliding_window, softcap=softcap
             )
         cache, tilings = self._backend.caches[layer], self._backend.tilings
-        write_kv(cache, key, value, self._slots)
+        scales = self._backend.scales[layer] if self._backend.scales else None
+        shape = self._backend.shape
+        first, second = torch.split(key, shape.part_sizes, dim=-1) if shape.has_values_in_keys else (key, value)
+        write_kv(cache, first, second, self._slots, scales)
         output = query.new_empty(query.shape[0], query.shape[1], value.shape[2])
         for items, tiling in ((launches.few, tilings.few), (launches.many, tilings.many)):
             if len(items):
@@ -105,6 +118,7 @@ class TritonStep:
                     self._block_tables,
                     items,
                     self._partials,
+                    scales=scales,
                     block_size=self._backend.block_size,
                     scaling=scaling,
                     window=sliding_window,
@@ -149,6 +163,8 @@ def _on_device(tables: list[Table], device: torch.device) -> list[torch.Tensor]:
 
 def choose_tilings(shape: AttentionInfo, dtype: torch.dtype, shared_bytes: int) -> Tilings:
     """The largest that fit; not by trying, which would take time at every start and choose differently each time."""
+    if shape.has_values_in_keys:
+        return _choose_tilings_of_latents(shape, dtype, shared_bytes)
     key_columns, value_columns = num_columns(shape.head_size), num_columns(shape.value_head_size)
     num_rows_min = num_columns(shape.num_heads // shape.num_kv_heads)
 
@@ -167,6 +183,22 @@ def choose_tilings(shape: AttentionInfo, dtype: torch.dtype, shared_bytes: int) 
     num_rows, num_keys, num_stages = largest(_MANY_OF_FLOAT32, 2) if is_float32 else largest(_MANY, 1)
     is_large = is_float32 or num_rows * max(key_columns, value_columns) >= 128 * 128
     return Tilings(few, Tiling(num_rows, num_keys, 8 if is_large else 4, num_stages))
+
+
+def _choose_tilings_of_latents(shape: AttentionInfo, dtype: torch.dtype, shared_bytes: int) -> Tilings:
+    columns = sum(num_columns(size) for size in shape.part_sizes)
+
+    def largest(tiles: list[tuple[int, int, int]]) -> tuple[int, int, int]:
+        for num_rows, num_keys, num_stages in tiles:
+            if (num_rows + num_stages * num_keys) * columns * dtype.itemsize <= shared_bytes:
+                return num_rows, num_keys, num_stages
+        return tiles[-1]
+
+    is_float32 = dtype == torch.float32
+    num_rows, num_keys, num_stages = largest(_FEW_OF_FLOAT32 if is_float32 else _FEW_OF_LATENTS)
+    few = Tiling(num_rows, num_keys, 4, num_stages)
+    num_rows, num_keys, num_stages = largest(_MANY_OF_FLOAT32 if is_float32 else _MANY_OF_LATENTS)
+    return Tilings(few, Tiling(num_rows, num_keys, 8, num_stages))
 
 
 def _shared_bytes(device: torch.device) -> int:

@@ -39,6 +39,11 @@ class Tiling(NamedTuple):
     num_stages: int
 
 
+def heads_at_once(num_sharing: int, tiling: Tiling) -> int:
+    """Of the query heads that share a KV head: those that one program takes."""
+    return min(num_sharing, tiling.num_rows)
+
+
 class Rows(NamedTuple):
     """The spans of a batch as columns."""
 
@@ -91,11 +96,10 @@ class Work(NamedTuple):
 
 def plan_work(rows: Rows, tiling: Tiling, num_sharing: int, window: int | None, first_partial: int = 0) -> Work:
     """`num_sharing`: query heads that share a KV head."""
-    assert num_sharing <= tiling.num_rows
     if not len(rows.start):
         return Work(np.empty((0, ITEM_FIELDS), dtype=np.int32), np.empty((0, MERGE_FIELDS), dtype=np.int32), 0)
     segments = _segments(rows, tiling.num_keys, window)
-    per_tile = tiling.num_rows // num_sharing
+    per_tile = tiling.num_rows // heads_at_once(num_sharing, tiling)
     row, index = _repeat(-(-rows.num_tokens // per_tile) * segments.number)
     token = index // segments.number[row] * np.int32(per_tile)
     segment = index % segments.number[row]

@@ -7,13 +7,13 @@ Knows tensors only, nothing of models or files.
 import torch
 from torch.nn.functional import ScalingType, scaled_mm
 
-from models.fp8 import BLOCK, FP8_MAX, MULTIPLYING_CAPABILITIES
+from models.fp8 import BLOCK, CONVERTING_CAPABILITY, FP8_MAX, MULTIPLYING_CAPABILITIES
 from models.info import Fp8Layout
 
 FP8 = torch.float8_e4m3fn
 SMALLEST_STEP = 2.0**-9
 """Between 8-bit floats around zero."""
-_SMALLEST_SCALE = 2.0**-126
+SMALLEST_SCALE = 2.0**-126
 """A row of zeros needs one, too: the least that float32 holds in full."""
 
 
@@ -32,9 +32,14 @@ def can_multiply(device: torch.device, dtype: torch.dtype) -> bool:
     return torch.allclose(found.float(), multiply_plainly(*inputs, *weight, None, dtype).float(), rtol=2e-2, atol=2e-2)
 
 
+def has_fp8(device: torch.device) -> bool:
+    """Whether the device converts 8-bit floats by itself."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= CONVERTING_CAPABILITY
+
+
 def quantise_rows(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """[rows, columns] as 8-bit floats, and float32 scales [rows, 1]: the largest number of a row becomes FP8_MAX."""
-    scale = numbers.abs().amax(dim=-1, keepdim=True).float().div_(FP8_MAX).clamp_(min=_SMALLEST_SCALE)
+    scale = numbers.abs().amax(dim=-1, keepdim=True).float().div_(FP8_MAX).clamp_(min=SMALLEST_SCALE)
     return numbers.div(scale).clamp_(-FP8_MAX, FP8_MAX).to(FP8), scale
 
 

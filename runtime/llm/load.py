@@ -19,9 +19,10 @@ from runtime.llm.adapters.load import AdapterSupport, support_adapters
 from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.engine import LlmEngine
-from runtime.llm.fp8 import can_multiply
+from runtime.llm.fp8 import can_multiply, has_fp8
 from runtime.llm.frontend import LlmFrontend
 from runtime.llm.kernel_choice import Kernels, choose_kernels
+from runtime.llm.latents import choose_latents
 from runtime.llm.linear import Packing
 from runtime.llm.loader import ReportFraction, build_skeleton, load_weights
 from runtime.llm.model_runner import ModelRunner
@@ -50,8 +51,10 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
 
     stages.begin("inspection", 0.0)
     info = inspect_imported(inspect_llm, directory, load.file_sha256)
+    info = choose_latents(info, are_wanted=settings.keeps_latents and not settings.max_num_adapters)
     draft_info = _inspect_draft(directory, settings)
     _check_products(info, draft_info, settings, device)
+    _check_kv_cache(settings, device)
     num_blocks = _num_blocks(info, draft_info, settings)
     renderer = start_renderer(directory, info)  # a process of its own, which begins while this one loads
 
@@ -79,7 +82,7 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
         max_num_waiting_tokens=settings.max_num_waiting_tokens,
         max_batch_tokens=settings.max_batch_tokens,
         enable_prefix_cache=settings.enable_prefix_cache,
-        cache_root=repr((sorted(info.file_sha256.items()), settings.dtype)).encode(),
+        cache_root=_cache_root(info, settings),
         speculation=settings.speculation,
         draft_model=None if held.draft is None else held.draft.model,
         memory=DeviceMemory(device, held.attentions, held.features),
@@ -153,6 +156,7 @@ def _fill(
             dtype=dtype,
             device=device,
             backend=settings.attention,
+            is_fp8=settings.kv_cache_dtype == "fp8",
         )
         draft = None if draft_info is None else load_draft(draft_info, info, settings, num_blocks, kernels.layer)
         adapters = support_adapters(loaded.model, directory, info, settings)
@@ -169,7 +173,7 @@ def _inspect_draft(target_dir: Path, settings: LlmSettings) -> ModelInfo | None:
     directory = Path(draft_model.model_dir)
     draft = inspect_imported(inspect_llm, directory, draft_model.file_sha256)
     check_fit(target_dir, directory, draft, settings.max_context_length)
-    return draft
+    return choose_latents(draft, are_wanted=settings.keeps_latents)
 
 
 def _check_products(info: ModelInfo, draft: ModelInfo | None, settings: LlmSettings, device: torch.device) -> None:
@@ -177,6 +181,18 @@ def _check_products(info: ModelInfo, draft: ModelInfo | None, settings: LlmSetti
     is_quantised = any(model is not None and model.fp8 is not None for model in (info, draft))
     if settings.keeps_fp8 and is_quantised and not can_multiply(device, getattr(torch, settings.dtype)):
         raise LoadRefused("this device does not multiply 8-bit floats as expected; deploy with another precision")
+
+
+def _check_kv_cache(settings: LlmSettings, device: torch.device) -> None:
+    if settings.kv_cache_dtype == "fp8" and not has_fp8(device):
+        needed = "an NVIDIA GPU of compute capability 8.9 or later"
+        raise LoadRefused(f"a KV cache of 8-bit floats (kv_cache_dtype fp8) takes {needed}")
+
+
+def _cache_root(info: ModelInfo, settings: LlmSettings) -> bytes:
+    """Different wherever KV of equal tokens differs."""
+    stored_as = settings.dtype, settings.kv_cache_dtype, info.attention.has_values_in_keys
+    return repr((sorted(info.file_sha256.items()), *stored_as)).encode()
 
 
 def _num_blocks(info: ModelInfo, draft: ModelInfo | None, settings: LlmSettings) -> int:
@@ -196,6 +212,7 @@ def _num_blocks(info: ModelInfo, draft: ModelInfo | None, settings: LlmSettings)
         max_adapter_rank=settings.max_adapter_rank,
         known_fixed_bytes=settings.fixed_bytes,
         keeps_fp8=settings.keeps_fp8,
+        is_kv_fp8=settings.kv_cache_dtype == "fp8",
     )
     if fitting < 1:
         message = f"{settings.memory_budget_bytes} bytes hold the model but not one block of KV cache, or not the model"

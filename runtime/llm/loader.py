@@ -24,6 +24,7 @@ from runtime.llm.fp8_linear import SCALE, make_linear
 from runtime.llm.linear import Linear, Packing
 from runtime.llm.modeling import import_architecture
 from runtime.llm.patches.fused_layer import fuse
+from runtime.llm.patches.mla import absorb
 from runtime.llm.patches.modules import patch
 from runtime.llm.patches.operations import PLAIN, LayerOperations
 from runtime.llm.rotary import choose_frequencies, keep_frequencies
@@ -76,6 +77,8 @@ def load_weights(
     checkpoint = Checkpoint.of_model(directory, info)
     info = text_half(info)
     fill_skeleton(model, checkpoint, info, dtype=dtype, device=device, keeps_fp8=keeps_fp8, report=report)
+    if info.attention.has_values_in_keys:
+        absorb(model)
     if enable_patches:
         fuse(model, info.attention, checkpoint.drop_pages, operations)
         patch(model, checkpoint.drop_pages, operations)

@@ -5,7 +5,8 @@ import itertools
 
 import torch
 
-from models.info import AttentionInfo
+from models.fp8 import FP8_MAX
+from models.info import AttentionInfo, LatentInfo
 from runtime.llm.attention_gather import GatherAttention, Span
 
 BLOCK_SIZE = 4
@@ -13,6 +14,14 @@ NUM_HEADS, NUM_KV_HEADS, HEAD_SIZE = 6, 2, 8
 SHAPE = AttentionInfo(
     num_layers=2, num_heads=NUM_HEADS, num_kv_heads=NUM_KV_HEADS, head_size=HEAD_SIZE, value_head_size=HEAD_SIZE
 )
+LATENT_SHAPE = AttentionInfo(
+    num_layers=1,
+    num_heads=5,
+    num_kv_heads=5,
+    head_size=16,
+    value_head_size=8,
+    latent=LatentInfo(size=24, rotated_size=8),
+).compressed()
 SCALING = 0.3
 NUM_BLOCKS = 600
 CPU = torch.device("cpu")
@@ -39,15 +48,21 @@ class Requests:
         block_size: int = BLOCK_SIZE,
         dtype: torch.dtype = torch.float32,
         device: torch.device = CPU,
+        is_fp8: bool = False,
     ) -> None:
         """`spans` are (already computed, computed now)."""
         torch.manual_seed(0)
         self.shape = shape
-        self.backend = backend(shape, num_blocks=NUM_BLOCKS, block_size=block_size, dtype=dtype, device=device)
+        self.is_fp8 = is_fp8
+        self.backend = backend(
+            shape, num_blocks=NUM_BLOCKS, block_size=block_size, dtype=dtype, device=device, is_fp8=is_fp8
+        )
         self.keys, self.values = (
             [torch.randn(sum(span), shape.num_kv_heads, size).to(device, dtype) for span in spans]
             for size in (shape.head_size, shape.value_head_size)
         )
+        if shape.has_values_in_keys:
+            self.values = [keys[..., : shape.value_head_size] for keys in self.keys]
         block_ids = iter(torch.randperm(NUM_BLOCKS - 1).add(1).tolist())
         starts = itertools.accumulate((now for _, now in spans), initial=0)
         self.spans = [
@@ -63,10 +78,11 @@ class Requests:
     def store_computed(self, layer: int) -> None:
         """What earlier steps have written."""
         for span, keys, values in zip(self.spans, self.keys, self.values, strict=True):
-            block_size = self.backend.block_size
-            for position in range(span.num_computed_tokens):
-                slot = span.block_ids[position // block_size] * block_size + position % block_size
-                self.backend.caches[layer][slot] = torch.cat((keys[position], values[position]), dim=-1)
+            block_size, num_computed = self.backend.block_size, span.num_computed_tokens
+            positions = range(num_computed)
+            slots = [span.block_ids[i // block_size] * block_size + i % block_size for i in positions]
+            rows = keys if self.shape.has_values_in_keys else torch.cat((keys, values), dim=-1)
+            self.backend.store(layer, torch.tensor(slots, dtype=torch.int64, device=rows.device), rows[:num_computed])
 
     def attend(self, query: torch.Tensor, layer: int, window: int | None, softcap: float | None = None) -> torch.Tensor:
         key, value = (
@@ -79,7 +95,7 @@ class Requests:
     def expected(self, query: torch.Tensor, window: int | None, softcap: float | None = None) -> torch.Tensor:
         num_heads, shape = query.shape[1], self.shape
         output = torch.zeros(query.shape[0], num_heads, shape.value_head_size, dtype=torch.float64)
-        for span, keys, values in zip(self.spans, self.keys, self.values, strict=True):
+        for span, keys, values in zip(self.spans, *self._as_stored(), strict=True):
             for i in range(span.num_tokens):
                 position = span.num_computed_tokens + i
                 first = 0 if window is None else max(0, position - window + 1)
@@ -91,6 +107,21 @@ class Requests:
                     output[span.start + i, head] = weights @ values[first : position + 1, kv_head].double()
         return output
 
+    def _as_stored(self) -> list[list[torch.Tensor]]:
+        if not self.is_fp8:
+            return [self.keys, self.values]
+        first = self.shape.part_sizes[0]
+        keys = [torch.cat((_rounded(own[..., :first]), _rounded(own[..., first:])), dim=-1) for own in self.keys]
+        return [keys, [_rounded(values) for values in self.values]]
+
     @property
     def num_tokens(self) -> int:
         return sum(span.num_tokens for span in self.spans)
+
+
+def _rounded(part: torch.Tensor) -> torch.Tensor:
+    """To 8-bit floats with one scale for each token and head, and back."""
+    if not part.shape[-1]:
+        return part
+    scale = part.abs().amax(dim=-1, keepdim=True).double() / FP8_MAX
+    return (part.double() / scale).to(torch.float8_e4m3fn).double() * scale

@@ -20,6 +20,7 @@ from runtime.llm.engine import NO_SPECULATION, LlmEngine
 from runtime.llm.forward import TokenRow
 from runtime.llm.forward_context import use_attention
 from runtime.llm.kernel_choice import NO_KERNELS, Kernels
+from runtime.llm.latents import choose_latents
 from runtime.llm.loader import build_skeleton, load_weights
 from runtime.llm.model_runner import ModelRunner
 from runtime.llm.request import Adapter, Generation, Request, TokenOutput
@@ -45,10 +46,13 @@ class TinyModel:
         dtype: torch.dtype = torch.float32,
         kernels: Kernels = NO_KERNELS,
         keeps_fp8: bool = False,
+        keeps_latents: bool = False,
+        is_kv_fp8: bool = False,
     ) -> None:
         self.dtype = dtype
+        self._is_kv_fp8 = is_kv_fp8
         self._sampling_kernels = kernels.sampling
-        self.info: ModelInfo = inspect_llm(directory)
+        self.info: ModelInfo = choose_latents(inspect_llm(directory), are_wanted=keeps_latents)
         self.model, self.packing = load_weights(
             build_skeleton(directory, self.info, max_context_length),
             directory,
@@ -59,7 +63,7 @@ class TinyModel:
             operations=kernels.layer,
             keeps_fp8=keeps_fp8,
         )
-        places = find_places(self.model, adaptable_layers(directory))
+        places = {} if keeps_latents else find_places(self.model, adaptable_layers(directory))
         self._base = BaseModel(directory, self.info, places, dtype, torch.device("cpu"))
         self.adaptation = Adaptation([place.linear for place in places.values()], torch.device("cpu"))
         self.vision = load_vision(self.model, directory, self.info, dtype=torch.float32, device=torch.device("cpu"))
@@ -71,6 +75,7 @@ class TinyModel:
             block_size=BLOCK_SIZE,
             dtype=self.dtype,
             device=torch.device("cpu"),
+            is_fp8=self._is_kv_fp8,
         )
 
     def runner(self, num_blocks: int = 200) -> ModelRunner:

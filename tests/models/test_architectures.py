@@ -37,6 +37,7 @@ def test_a_config_is_described_with_every_default_filled_in() -> None:
         num_kv_heads=4,
         head_size=16,
         value_head_size=16,
+        latent=None,
         max_context_length=512,
         sliding_window=None,
         full_attention_layers=[],

@@ -95,6 +95,7 @@ def released(name: str) -> ModelInfo:
             value_head_size=config.value_head_size,
             sliding_window=config.sliding_window,
             full_attention_layers=config.full_attention_layers,
+            latent=config.latent,
         ),
     )
 
@@ -113,6 +114,17 @@ def test_families_take_what_their_shapes_say(name: str, kv_bytes: int, weights: 
     assert weight_bytes(released(name), "bfloat16") == weights
 
 
+def test_latents_take_what_one_head_of_their_size_does() -> None:
+    lite = released("deepseek-v2-lite")
+    assert kv_bytes_per_token(lite.compressed(), "bfloat16") == 27 * (512 + 64) * 2
+    assert kv_bytes_per_token(lite.compressed(), "bfloat16", is_kv_fp8=True) == 27 * (512 + 64 + 2 * 4)
+    # On each of several devices all of them.
+    plan: dict[str, Any] = {"max_context_length": 0, "concurrency": 1}
+    sizes = [kv_cache_bytes([lite.compressed()], "bfloat16", **plan, num_devices=n) for n in (1, 2)]
+    assert sizes[0] == sizes[1] == BLOCK_SIZE_MAX * 27 * 576 * 2
+    assert LLAMA_8B.compressed() == LLAMA_8B
+
+
 def test_weights_are_counted_in_the_served_dtype() -> None:
     assert weight_bytes(QWEN_0_5B, "bfloat16") == QWEN_0_5B.weight_bytes == 988_065_536
     assert weight_bytes(QWEN_0_5B, "float32") == 1_976_131_072
@@ -123,6 +135,15 @@ def test_kv_bytes_match_hand_computed_figures() -> None:
     assert kv_bytes_per_token(QWEN_0_5B, "bfloat16") == 24 * 2 * (64 + 64) * 2 == 12_288
     assert kv_bytes_per_token(LLAMA_8B, "bfloat16") == 32 * 8 * (128 + 128) * 2 == 131_072
     assert kv_bytes_per_token(LLAMA_8B, "float32") == 262_144
+
+
+def test_keys_and_values_in_8_bit_floats_have_a_scale_each() -> None:
+    num_bytes = 32 * 8 * (128 + 128 + 2 * 4)
+    assert kv_bytes_per_token(LLAMA_8B, "bfloat16", is_kv_fp8=True) == num_bytes
+    plan: dict[str, Any] = {"max_batch_tokens": 64, "max_num_requests": 8, "is_cuda": True, "is_kv_fp8": True}
+    budget = replica_bytes(LLAMA_8B, "bfloat16", max_context_length=1024, concurrency=1, **plan)
+    blocks = num_kv_blocks(LLAMA_8B, "bfloat16", memory_budget_bytes=budget, block_size=32, **plan)
+    assert blocks == (1024 + BLOCK_SIZE_MAX) // 32
 
 
 def test_activations_match_hand_computed_figures() -> None:

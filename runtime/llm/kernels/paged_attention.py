@@ -2,7 +2,8 @@
 
 Which program computes what stands in tables that `attention_work.py` makes on the host. A program takes some tokens
 of one request and the query heads that share one KV head as the rows of a tile, and visits that request's keys a tile
-at a time; nothing that it computes depends on another program. The cache holds [slots, KV heads, key and value].
+at a time; nothing that it computes depends on another program. The cache holds [slots, KV heads, key and value], or
+keys alone that begin with the value; numbers, or 8-bit floats that have a scale for each slot, KV head and part.
 """
 
 import math
@@ -11,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from runtime.llm.attention_work import ITEM_FIELDS, MERGE_FIELDS, SEGMENTS_MAX, Tiling
+from runtime.llm.attention_work import ITEM_FIELDS, MERGE_FIELDS, SEGMENTS_MAX, Tiling, heads_at_once
 
 
 class Partials:
@@ -32,6 +33,7 @@ def attend_paged(
     items: torch.Tensor,
     partials: Partials,
     *,
+    scales: torch.Tensor | None = None,
     block_size: int,
     scaling: float,
     window: int | None,
@@ -40,13 +42,20 @@ def attend_paged(
 ) -> None:
     """Fill the rows of `output` that the items name, or their partials. `output` is contiguous, a query's head too."""
     num_heads, head_size = query.shape[1:]
+    num_kv_heads, width = cache.shape[1:]
     value_size = output.shape[2]
+    has_values_in_keys = width == head_size
+    assert has_values_in_keys or width == head_size + value_size
     assert query.stride(2) == 1
+    num_sharing = num_heads // num_kv_heads
+    num_at_once = heads_at_once(num_sharing, tiling)
+    first_size = value_size if has_values_in_keys else head_size
     scale = scaling * math.log2(math.e) if softcap is None else scaling / softcap
-    _attend[(items.shape[0], cache.shape[1])](
+    _attend[(items.shape[0], num_kv_heads * triton.cdiv(num_sharing, num_at_once))](
         output,
         query,
         cache,
+        items if scales is None else scales,  # never read where there are none
         block_tables,
         items,
         partials.values,
@@ -55,7 +64,8 @@ def attend_paged(
         query.stride(0),
         query.stride(1),
         NUM_HEADS=num_heads,
-        NUM_KV_HEADS=cache.shape[1],
+        NUM_KV_HEADS=num_kv_heads,
+        AT_ONCE=num_at_once,
         HEAD_SIZE=head_size,
         VALUE_SIZE=value_size,
         BLOCK_SIZE=block_size,
@@ -64,8 +74,10 @@ def attend_paged(
         FIELDS=ITEM_FIELDS,
         ROWS=tiling.num_rows,
         KEYS=tiling.num_keys,
-        HEAD_COLUMNS=num_columns(head_size),
+        FIRST_COLUMNS=num_columns(first_size),
+        REST_COLUMNS=num_columns(head_size - first_size) if has_values_in_keys else 0,
         VALUE_COLUMNS=num_columns(value_size),
+        IS_FP8=scales is not None,
         num_warps=tiling.num_warps,
         num_stages=tiling.num_stages,
         enable_fp_fusion=True,  # said aloud, because what Triton does by itself will change
@@ -99,6 +111,7 @@ def _attend(
     output: tl.tensor,
     query: tl.tensor,
     cache: tl.tensor,
+    scales: tl.tensor,
     block_tables: tl.tensor,
     items: tl.tensor,
     partial_values: tl.tensor,
@@ -108,6 +121,7 @@ def _attend(
     query_head_stride: tl.tensor,
     NUM_HEADS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
     VALUE_SIZE: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
@@ -116,43 +130,61 @@ def _attend(
     FIELDS: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
-    HEAD_COLUMNS: tl.constexpr,
+    FIRST_COLUMNS: tl.constexpr,
+    REST_COLUMNS: tl.constexpr,
     VALUE_COLUMNS: tl.constexpr,
+    IS_FP8: tl.constexpr,
 ) -> None:
     SHARING: tl.constexpr = NUM_HEADS // NUM_KV_HEADS
+    GROUPS: tl.constexpr = (SHARING + AT_ONCE - 1) // AT_ONCE
+    FIRST_SIZE: tl.constexpr = VALUE_SIZE if REST_COLUMNS > 0 else HEAD_SIZE
+    WIDTH: tl.constexpr = HEAD_SIZE if REST_COLUMNS > 0 else HEAD_SIZE + VALUE_SIZE
     item = items + tl.program_id(0) * FIELDS
-    kv_head = tl.program_id(1)
-    position = tl.load(item + 2)
-    first = tl.load(item + 3)
-    stop = tl.load(item + 4)
-    table = block_tables + tl.load(item + 5)
-    rows = tl.arange(0, ROWS)
-    tokens = (tl.load(item) + rows // SHARING).to(tl.int64)
-    heads = kv_head * SHARING + rows % SHARING
-    is_row = rows < tl.load(item + 1) * SHARING
-    positions = position + rows // SHARING
-    columns = tl.arange(0, HEAD_COLUMNS)
-    places = (tokens * query_token_stride + heads * query_head_stride)[:, None] + columns[None, :]
-    queries = tl.load(query + places, mask=is_row[:, None] & (columns < HEAD_SIZE)[None, :], other=0.0)
-    own = cache + kv_head * (HEAD_SIZE + VALUE_SIZE)
-    top = tl.full([ROWS], float("-inf"), tl.float32)
-    total = tl.zeros([ROWS], tl.float32)
+    kv_head = tl.program_id(1) // GROUPS
+    first, stop, table = tl.load(item + 3), tl.load(item + 4), block_tables + tl.load(item + 5)
+    tokens, positions, sharing_heads, is_row = _rows(item, tl.program_id(1) % GROUPS, SHARING, AT_ONCE, ROWS)
+    heads = kv_head * SHARING + sharing_heads
+    query += tokens * query_token_stride + heads * query_head_stride
+    queries = _load_queries(query, is_row, FIRST_SIZE, FIRST_COLUMNS)
+    rest_queries = queries
+    if REST_COLUMNS > 0:
+        rest_queries = _load_queries(query + FIRST_SIZE, is_row, HEAD_SIZE - FIRST_SIZE, REST_COLUMNS)
+    cache, scales = cache + kv_head * WIDTH, scales + kv_head * 2
+    top, total = tl.full([ROWS], float("-inf"), tl.float32), tl.zeros([ROWS], tl.float32)
     values = tl.zeros([ROWS, VALUE_COLUMNS], tl.float32)
     if WINDOW == 0:
         # Every row sees the keys up to the first row's position: whole tiles of those need no mask.
-        middle = first + tl.maximum(tl.minimum(position + 1, stop) - first, 0) // KEYS * KEYS
+        middle = first + tl.maximum(tl.minimum(tl.load(item + 2) + 1, stop) - first, 0) // KEYS * KEYS
         values, top, total = _visit(
-            values, top, total, queries, positions, scale, own, table, first, middle,
-            NUM_KV_HEADS, HEAD_SIZE, VALUE_SIZE, BLOCK_SIZE, WINDOW, CAP, KEYS, False,
+            values, top, total, queries, rest_queries, positions, scale, cache, scales, table, first, middle,
+            NUM_KV_HEADS, HEAD_SIZE, VALUE_SIZE, FIRST_SIZE, WIDTH, BLOCK_SIZE, WINDOW, CAP, KEYS, IS_FP8, False,
         )  # fmt: skip
         first = middle
     values, top, total = _visit(
-        values, top, total, queries, positions, scale, own, table, first, stop,
-        NUM_KV_HEADS, HEAD_SIZE, VALUE_SIZE, BLOCK_SIZE, WINDOW, CAP, KEYS, True,
+        values, top, total, queries, rest_queries, positions, scale, cache, scales, table, first, stop,
+        NUM_KV_HEADS, HEAD_SIZE, VALUE_SIZE, FIRST_SIZE, WIDTH, BLOCK_SIZE, WINDOW, CAP, KEYS, IS_FP8, True,
     )  # fmt: skip
     _store(
         values, top, total, output, partial_values, partial_weights, item, tokens, heads, is_row, NUM_HEADS, VALUE_SIZE
     )  # fmt: skip
+
+
+@triton.jit
+def _rows(
+    item: tl.tensor, group: tl.tensor, SHARING: tl.constexpr, AT_ONCE: tl.constexpr, ROWS: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
+    """Of a program: tokens and their positions, heads among those that share a KV head, and which rows there are."""
+    rows = tl.arange(0, ROWS)
+    tokens = (tl.load(item) + rows // AT_ONCE).to(tl.int64)
+    heads = group * AT_ONCE + rows % AT_ONCE
+    is_row = (rows < tl.load(item + 1) * AT_ONCE) & (heads < SHARING)
+    return tokens, tl.load(item + 2) + rows // AT_ONCE, heads, is_row
+
+
+@triton.jit
+def _load_queries(rows: tl.tensor, is_row: tl.tensor, SIZE: tl.constexpr, COLUMNS: tl.constexpr) -> tl.tensor:
+    columns = tl.arange(0, COLUMNS)[None, :]
+    return tl.load(rows[:, None] + columns, mask=is_row[:, None] & (columns < SIZE), other=0.0)
 
 
 @triton.jit
@@ -161,35 +193,36 @@ def _visit(
     top: tl.tensor,
     total: tl.tensor,
     queries: tl.tensor,
+    rest_queries: tl.tensor,
     positions: tl.tensor,
     scale: tl.tensor,
     cache: tl.tensor,
+    scales: tl.tensor,
     table: tl.tensor,
     first: tl.tensor,
     stop: tl.tensor,
     NUM_KV_HEADS: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
     VALUE_SIZE: tl.constexpr,
+    FIRST_SIZE: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     WINDOW: tl.constexpr,
     CAP: tl.constexpr,
     KEYS: tl.constexpr,
+    IS_FP8: tl.constexpr,
     IS_MASKED: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Keys from `first` to `stop`, folded into what the rows have weighed so far; a tile that hides all changes none"""
-    columns = tl.arange(0, queries.shape[1])
-    value_columns = tl.arange(0, values.shape[1])
     for start in range(first, stop, KEYS):
         keys = start + tl.arange(0, KEYS)
         is_key = keys < stop
         blocks = tl.load(table + keys // BLOCK_SIZE, mask=is_key, other=0).to(tl.int64)
-        slots = (blocks * BLOCK_SIZE + keys % BLOCK_SIZE) * (NUM_KV_HEADS * (HEAD_SIZE + VALUE_SIZE))
-        key_tile = tl.load(
-            cache + slots[None, :] + columns[:, None],
-            mask=is_key[None, :] & (columns < HEAD_SIZE)[:, None],
-            other=0.0,
+        places = (blocks * BLOCK_SIZE + keys % BLOCK_SIZE) * NUM_KV_HEADS
+        scores, key_tile, value_scales = _score(
+            queries, rest_queries, cache, scales, places, is_key, HEAD_SIZE, FIRST_SIZE, WIDTH, IS_FP8
         )
-        scores = tl.dot(queries, key_tile, input_precision="ieee") * scale
+        scores = scores * scale
         if CAP > 0:
             scores = _tanh(scores) * CAP
         if IS_MASKED:
@@ -201,16 +234,62 @@ def _visit(
         base = tl.where(new_top == float("-inf"), 0.0, new_top)
         weights = tl.exp2(scores - base[:, None])
         decay = tl.exp2(top - base)
-        value_tile = tl.load(
-            cache + HEAD_SIZE + slots[:, None] + value_columns[None, :],
-            mask=is_key[:, None] & (value_columns < VALUE_SIZE)[None, :],
-            other=0.0,
-        )
+        total = total * decay + tl.sum(weights, 1)
+        if IS_FP8:
+            weights = weights * value_scales[None, :]
+        if WIDTH == HEAD_SIZE:
+            value_tile = tl.trans(key_tile)
+        else:
+            value_columns = tl.arange(0, values.shape[1])[None, :]
+            is_value = is_key[:, None] & (value_columns < VALUE_SIZE)
+            value_places = cache + HEAD_SIZE + places[:, None] * WIDTH + value_columns
+            value_tile = tl.load(value_places, mask=is_value, other=0.0).to(queries.dtype)
         weighed = tl.dot(weights.to(value_tile.dtype), value_tile, input_precision="ieee")
         values = values * decay[:, None] + weighed
-        total = total * decay + tl.sum(weights, 1)
         top = new_top
     return values, top, total
+
+
+@triton.jit
+def _score(
+    queries: tl.tensor,
+    rest_queries: tl.tensor,
+    cache: tl.tensor,
+    scales: tl.tensor,
+    places: tl.tensor,
+    is_key: tl.tensor,
+    HEAD_SIZE: tl.constexpr,
+    FIRST_SIZE: tl.constexpr,
+    WIDTH: tl.constexpr,
+    IS_FP8: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """Products of queries and keys; the keys, or the part of them that is values; and the scales of the values."""
+    key_tile = _load_keys(cache, places * WIDTH, is_key, FIRST_SIZE, queries)
+    scores = tl.dot(queries, key_tile, input_precision="ieee")
+    first_scales = places
+    value_scales = places
+    if IS_FP8:
+        first_scales = tl.load(scales + places * 2, mask=is_key, other=0.0)
+        value_scales = tl.load(scales + places * 2 + 1, mask=is_key, other=0.0)
+        scores = scores * first_scales[None, :]
+    if WIDTH == HEAD_SIZE:
+        rest_tile = _load_keys(cache + FIRST_SIZE, places * WIDTH, is_key, HEAD_SIZE - FIRST_SIZE, rest_queries)
+        rest_scores = tl.dot(rest_queries, rest_tile, input_precision="ieee")
+        if IS_FP8:
+            rest_scores = rest_scores * value_scales[None, :]
+            value_scales = first_scales
+        scores = scores + rest_scores
+    return scores, key_tile, value_scales
+
+
+@triton.jit
+def _load_keys(
+    cache: tl.tensor, slots: tl.tensor, is_key: tl.tensor, SIZE: tl.constexpr, queries: tl.tensor
+) -> tl.tensor:
+    """A tile of [size, keys], for products with these queries."""
+    columns = tl.arange(0, queries.shape[1])[:, None]
+    tile = tl.load(cache + slots[None, :] + columns, mask=is_key[None, :] & (columns < SIZE), other=0.0)
+    return tile.to(queries.dtype)
 
 
 @triton.jit

@@ -61,6 +61,7 @@ def load_draft(
         dtype=dtype,
         device=device,
         backend=settings.attention,
+        is_fp8=settings.kv_cache_dtype == "fp8",
     )
     model = TorchDraftModel(
         loaded.model,

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.config import GIB
+from appliance.config import GIB, FleetSettings
 from appliance.orchestrator.assignment import Place, ReplicaPlan, Served, assign, can_sleep, find_obstacle
 from appliance.orchestrator.gpus import CPU, Device
 from tests.appliance.orchestrator.samples import llm_settings, sample_deployment, sample_info, sample_settings
@@ -12,7 +12,7 @@ CPU_DEVICE = Device(id="cpu", index=0, accelerator_type=CPU, memory_bytes=64 * G
 GPU = Device(id="GPU-1", index=0, accelerator_type="NVIDIA_H100_80GB", memory_bytes=80 * GIB, is_cuda=True)
 
 
-def assigned(*devices: Device, **changes: object) -> ReplicaPlan:
+def assigned(*devices: Device, settings: FleetSettings | None = None, **changes: object) -> ReplicaPlan:
     served = Served(Path("/models/m"), sample_info(gigabytes=2))
     draft = Served(Path("/models/tiny"), sample_info(gigabytes=1))
     return assign(
@@ -20,7 +20,7 @@ def assigned(*devices: Device, **changes: object) -> ReplicaPlan:
         served,
         draft if "draft_model" in changes else None,
         Place(3, devices, 7 * GIB),
-        sample_settings(addons_max=4),
+        settings or sample_settings(addons_max=4),
         num_devices=len(devices),
         footprint_key="key",
         fixed_bytes=3 * GIB,
@@ -45,6 +45,18 @@ def test_a_replica_may_lie_on_several_devices() -> None:
 def test_room_for_addons_is_asked_for_only_where_they_are_enabled() -> None:
     assert llm_settings(assigned(GPU)).max_num_adapters == 0
     assert llm_settings(assigned(GPU, enable_addons=True)).max_num_adapters == 4
+
+
+def test_how_keys_and_values_are_kept_is_the_box_owners_choice() -> None:
+    assert llm_settings(assigned(GPU)).kv_cache_dtype == "auto"
+    assert llm_settings(assigned(GPU, settings=sample_settings(kv_cache_dtype="fp8"))).kv_cache_dtype == "fp8"
+
+
+def test_latents_are_kept_by_one_device_without_addons() -> None:
+    assert llm_settings(assigned(GPU)).keeps_latents
+    assert not llm_settings(assigned(GPU, enable_addons=True)).keeps_latents
+    assert not llm_settings(assigned(GPU, GPU, accelerator_count=2)).keeps_latents
+    assert not llm_settings(assigned(GPU, settings=sample_settings(enable_latent_cache=False))).keeps_latents
 
 
 def test_asleep_it_keeps_the_weights_of_both_models_where_that_frees_anything() -> None:

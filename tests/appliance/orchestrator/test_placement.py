@@ -19,7 +19,7 @@ from appliance.orchestrator.placement import (
     place,
     place_best,
 )
-from models.info import Fp8Info
+from models.info import Fp8Info, LatentInfo, ModelInfo
 from models.sizing import kv_cache_bytes, step_bytes
 from tests.appliance.orchestrator.fleet_samples import demand
 from tests.appliance.orchestrator.samples import sample_deployment, sample_info
@@ -121,6 +121,23 @@ def test_demands_become_more_modest_down_to_one_request() -> None:
     demands = demands_of(sample_deployment(), sample_info(), FleetSettings(kv_cache_concurrency=8), H100)
     fixed = fixed_bytes_of(sample_deployment(), sample_info(), FleetSettings(), H100)
     assert [each.num_bytes - fixed for each in demands] == [kv_bytes(count) for count in (8, 4, 2, 1)]
+
+
+def test_how_keys_and_values_are_kept_is_counted() -> None:
+    attention = msgspec.structs.replace(sample_info().attention, latent=LatentInfo(size=16, rotated_size=8))
+    info = msgspec.structs.replace(sample_info(), attention=attention)
+
+    def one_request(settings: FleetSettings) -> int:
+        deployment = sample_deployment(shape_preset=ShapePreset.MINIMAL)
+        (demand,) = demands_of(deployment, info, settings, H100)
+        return demand.num_bytes - fixed_bytes_of(deployment, info, settings, H100)
+
+    def expected(served: ModelInfo, *, is_kv_fp8: bool = False) -> int:
+        return kv_cache_bytes([served], "bfloat16", max_context_length=2048, concurrency=1, is_kv_fp8=is_kv_fp8)
+
+    assert one_request(FleetSettings()) == expected(info.compressed())
+    assert one_request(FleetSettings(enable_latent_cache=False)) == expected(info)
+    assert one_request(FleetSettings(kv_cache_dtype="fp8")) == expected(info.compressed(), is_kv_fp8=True)
 
 
 def test_fast_is_what_there_is_without_a_preset() -> None:

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import msgspec
 import pytest
 import torch
 
@@ -23,6 +24,14 @@ def test_a_cpu_gathers() -> None:
     assert choose(CPU) == "GatherAttention"
 
 
+def test_keys_and_values_are_stored_in_8_bit_floats_where_that_is_said() -> None:
+    for is_fp8, dtype in ((False, torch.float32), (True, torch.float8_e4m3fn)):
+        attention = choose_attention(
+            SHAPE, num_blocks=2, block_size=4, dtype=torch.float32, device=CPU, backend="auto", is_fp8=is_fp8
+        )
+        assert attention.caches[0].dtype is dtype
+
+
 def test_a_worker_on_a_cpu_never_imports_triton_for_its_attention() -> None:
     program = "import sys, runtime.llm.attention_choice; sys.exit('triton' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -36,3 +45,6 @@ def test_a_gpu_has_kernels_unless_they_are_switched_off_or_heads_are_too_large()
     assert choose(cuda, "gather") == "GatherAttention"
     wide = AttentionInfo(num_layers=1, num_heads=2, num_kv_heads=1, head_size=576, value_head_size=512)
     assert choose(cuda, shape=wide) == "GatherAttention"
+    latents = msgspec.structs.replace(wide, has_values_in_keys=True)
+    assert choose(cuda, shape=latents) == "TritonAttention"
+    assert choose(cuda, shape=msgspec.structs.replace(latents, head_size=768)) == "GatherAttention"

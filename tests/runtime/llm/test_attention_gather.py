@@ -6,7 +6,7 @@ import torch
 from models.info import AttentionInfo
 from runtime.llm import attention_gather
 from runtime.llm.attention_gather import group_by_length
-from tests.fakes.attention_requests import BLOCK_SIZE, CASES, HEAD_SIZE, NUM_HEADS, SHAPE, Requests
+from tests.fakes.attention_requests import BLOCK_SIZE, CASES, HEAD_SIZE, LATENT_SHAPE, NUM_HEADS, SHAPE, Requests
 
 
 @pytest.mark.parametrize("window", [None, 1, 5, 100])
@@ -78,3 +78,38 @@ def test_what_stands_in_other_blocks_or_unused_slots_never_matters() -> None:
     requests.backend.caches[0][BLOCK_SIZE:] = float("nan")
     requests.store_computed(0)
     assert torch.allclose(requests.attend(query, 0, None).double(), requests.expected(query, None), atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("shape", [SHAPE, LATENT_SHAPE], ids=["heads", "latents"])
+@pytest.mark.parametrize("is_fp8", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_latents_and_8_bit_floats(case: str, shape: AttentionInfo, window: int | None, is_fp8: bool) -> None:
+    requests = Requests(CASES[case], shape, is_fp8=is_fp8)
+    query = requests.queries()
+    requests.store_computed(0)
+    output = requests.attend(query, 0, window)
+    assert output.is_contiguous()
+    assert torch.allclose(output.double(), requests.expected(query, window), atol=1e-5)
+
+
+def test_what_is_stored_in_8_bit_floats_takes_that_many_bytes() -> None:
+    numbers, small = (Requests([(0, 1)], is_fp8=is_fp8).backend for is_fp8 in (False, True))
+    num_keys = numbers.size_bytes // (2 * HEAD_SIZE * 4)
+    assert small.size_bytes == num_keys * (2 * HEAD_SIZE + 2 * 4)
+    small.release()
+    assert (small.caches, small.scales) == ((), ())
+    small.allocate()
+    assert not any(scales.any() for scales in small.scales)
+
+
+def test_a_chunk_sees_what_a_whole_prompt_sees_of_8_bit_floats() -> None:
+    whole, chunks = (Requests([(0, 9)], is_fp8=True) for _ in range(2))
+    query = whole.queries()
+    expected = whole.attend(query, 0, None)
+    found = []
+    for start, stop in ((0, 4), (4, 9)):
+        step = chunks.backend.prepare([chunks.spans[0]._replace(num_computed_tokens=start, num_tokens=stop - start)])
+        keys, values = chunks.keys[0][start:stop], chunks.values[0][start:stop]
+        found.append(step.attend(0, query[start:stop], keys, values, scaling=0.3, sliding_window=None))
+    assert torch.allclose(torch.cat(found), expected, atol=1e-6)

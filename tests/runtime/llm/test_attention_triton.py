@@ -6,9 +6,10 @@ import msgspec
 import pytest
 import torch
 
-from models.info import AttentionInfo
+from models.info import AttentionInfo, LatentInfo
 from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.attention_triton import TritonAttention, choose_tilings
+from runtime.llm.fp8 import has_fp8
 from tests.fakes.attention_requests import BLOCK_SIZE, CASES, SHAPE, Requests
 from tests.fakes.tiny_engine import TinyModel, make_request, run, token_ids
 from tests.fakes.tiny_llm import VOCAB_SIZE, build_tiny_model
@@ -94,6 +95,21 @@ def test_tiles_are_as_large_as_a_device_has_memory_for(
     assert [(one.num_rows, one.num_keys, one.num_stages) for one in tilings] == [few, many]
 
 
+@pytest.mark.parametrize(
+    ("shared_kib", "few", "many"),
+    [(227, (16, 32, 2), (64, 32, 2)), (163, (16, 32, 2), (64, 32, 2)), (99, (16, 32, 2), (32, 16, 2))],
+)
+def test_tiles_of_latents_take_some_of_the_heads(
+    shared_kib: int, few: tuple[int, int, int], many: tuple[int, int, int]
+) -> None:
+    heads = AttentionInfo(num_layers=1, num_heads=128, num_kv_heads=128, head_size=192, value_head_size=128)
+    shape = msgspec.structs.replace(heads, latent=LatentInfo(size=512, rotated_size=64)).compressed()
+    tilings = choose_tilings(shape, torch.bfloat16, shared_kib * 1024)
+    assert [(one.num_rows, one.num_keys, one.num_stages) for one in tilings] == [few, many]
+    tilings = choose_tilings(shape, torch.float32, shared_kib * 1024)
+    assert [(one.num_rows, one.num_keys) for one in tilings] == [(16, 16), (32, 32) if shared_kib > 200 else (16, 16)]
+
+
 def test_tiles_of_float32_are_small() -> None:
     tilings = choose_tilings(SHAPE, torch.float32, 227 * 1024)
     assert [(one.num_rows, one.num_keys) for one in tilings] == [(16, 16), (32, 32)]
@@ -154,6 +170,34 @@ def test_the_tiles_of_a_device_equal_the_gathered_back_end(num_heads: int, head_
             requests.store_computed(0)
         output, expected = (requests.attend(query, 0, window, 30.0 if head_size == 256 else None) for requests in both)
         assert torch.allclose(output.float(), expected.float(), atol=2e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(IS_INTERPRETED, reason="no GPU")
+@pytest.mark.parametrize("is_fp8", [False, True])
+@pytest.mark.parametrize("num_heads", [16, 128])
+def test_the_tiles_of_latents_equal_the_gathered_back_end(num_heads: int, is_fp8: bool) -> None:
+    if is_fp8 and not has_fp8(DEVICE):
+        pytest.skip("this GPU has no 8-bit floats")
+    heads = AttentionInfo(num_layers=1, num_heads=num_heads, num_kv_heads=num_heads, head_size=192, value_head_size=128)
+    shape = msgspec.structs.replace(heads, latent=LatentInfo(size=512, rotated_size=64)).compressed()
+    both = [
+        Requests(
+            [(5000, 1), (900, 3), (0, 700), (300, 200), (255, 1), (0, 1)],
+            shape,
+            backend=backend,
+            block_size=32,
+            dtype=torch.bfloat16,
+            device=DEVICE,
+            is_fp8=is_fp8,
+        )
+        for backend in (TritonAttention, GatherAttention)
+    ]
+    query = both[0].queries() / 8  # scores of 576 products are large
+    for requests in both:
+        requests.store_computed(0)
+    output, expected = (requests.attend(query, 0, None) for requests in both)
+    assert torch.allclose(output.float(), expected.float(), atol=3e-2)
 
 
 @pytest.mark.gpu

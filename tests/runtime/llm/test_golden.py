@@ -35,6 +35,7 @@ SEEDED = SamplingParams(temperature=0.9, top_p=0.95, top_k=40, min_p=0.01)
 class Case(NamedTuple):
     architecture: Architecture
     settings: dict[str, Any]
+    keeps_latents: bool = False
 
 
 _LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
@@ -71,14 +72,16 @@ CASES = {name: Case(name, {}) for name in ARCHITECTURES} | {
         },
     ),
 }
+CASES |= {f"{name}, as latents": CASES[name]._replace(keeps_latents=True) for name in CASES if "deepseek" in name}
 TEXT_HALF = "the text half of a Gemma 3 that reads images"
-IN_EVERY_WAY = ["llama", "qwen2", "gemma2", "gpt_bigcode", "deepseek_v2"]
+IN_EVERY_WAY = ["llama", "qwen2", "gemma2", "gpt_bigcode", "deepseek_v2", "deepseek_v2, as latents"]
 
 
 class Golden:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, keeps_latents: bool = False) -> None:
         self.directory = directory
-        self.tiny = TinyModel(directory)
+        self.keeps_latents = keeps_latents
+        self.tiny = TinyModel(directory, keeps_latents=keeps_latents)
         generator = torch.Generator().manual_seed(5)
         self.prompts = [
             torch.randint(3, VOCAB_SIZE, (length,), generator=generator).tolist() for length in PROMPT_LENGTHS
@@ -109,7 +112,8 @@ def _build(name: str, tmp_path_factory: pytest.TempPathFactory) -> Golden:
             _golden[name] = Golden(build_tiny_gemma3(directory))
         else:
             case = CASES[name]
-            _golden[name] = Golden(build_tiny_model(directory, case.architecture, **case.settings))
+            built = build_tiny_model(directory, case.architecture, **case.settings)
+            _golden[name] = Golden(built, keeps_latents=case.keeps_latents)
     return _golden[name]
 
 
@@ -120,7 +124,8 @@ def test_logits_of_a_prompt_alone(golden: Golden) -> None:
 
 
 def test_logits_in_bfloat16_point_the_same_way(golden: Golden) -> None:
-    tiny, prompt = TinyModel(golden.directory, dtype=torch.bfloat16), golden.prompts[-1]
+    tiny = TinyModel(golden.directory, dtype=torch.bfloat16, keeps_latents=golden.keeps_latents)
+    prompt = golden.prompts[-1]
     expected = golden.reference(torch.tensor([prompt])).logits[0]
     assert cosine_similarity(tiny.logits(prompt, [_span(prompt)]).float(), expected).mean() > 0.98
 
@@ -144,7 +149,8 @@ def test_a_mixed_batch_in_chunks_again_from_the_cache_and_preempted(golden: Gold
 def test_a_mixed_batch_without_patches_and_with_those_that_only_kernels_bring(
     golden: Golden, options: dict[str, Any]
 ) -> None:
-    engine = TinyModel(golden.directory, **options).engine(max_batch_tokens=7)
+    tiny = TinyModel(golden.directory, keeps_latents=golden.keeps_latents, **options)
+    engine = tiny.engine(max_batch_tokens=7)
     assert token_ids(run(engine, _requests(golden), steps_between=2)) == golden.expected
 
 
@@ -179,6 +185,17 @@ def test_a_seeded_request_draws_the_same_tokens_in_any_batch(thorough: Golden) -
     engine = thorough.tiny.engine(max_batch_tokens=7, num_blocks=12)
     outputs = run(engine, greedy[:2] + together[::-1] + greedy[2:], steps_between=1)
     assert token_ids(outputs[2 : 2 + len(together)]) == alone[::-1]
+
+
+def test_with_8_bit_keys_and_values_every_batch_says_what_a_request_alone_says(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    golden = _build("llama", tmp_path_factory)
+    tiny = TinyModel(golden.directory, is_kv_fp8=True)
+    alone = [token_ids(run(tiny.engine(), [request]))[0] for request in _requests(golden)]
+    engine = tiny.engine(max_batch_tokens=7)
+    for call in ("first", "second"):
+        assert token_ids(run(engine, _requests(golden, call), steps_between=2)) == alone
 
 
 def _requests(golden: Golden, call: str = "first") -> list[Request]:

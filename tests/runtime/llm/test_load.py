@@ -107,6 +107,23 @@ def test_8_bit_weights_are_converted_unless_the_device_was_said_to_multiply_them
     frontend.close()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this device may have them")
+def test_a_kv_cache_of_8_bit_floats_is_refused_by_devices_without_them(directory: Path) -> None:
+    with pytest.raises(LoadRefused, match=r"kv_cache_dtype fp8.* 8\.9"):
+        load_llm(_load(directory, kv_cache_dtype="fp8"), _ignore)
+
+
+def test_latents_are_kept_when_that_is_asked_for_and_no_addon_may_come(tmp_path: Path) -> None:
+    directory = build_tiny_model(tmp_path, "deepseek_v2")
+    sizes = []
+    for settings in ({}, {"keeps_latents": True}, {"keeps_latents": True, "max_num_adapters": 1}):
+        _, frontend, loaded = load_llm(_load(directory, **settings), _ignore)
+        frontend.close()
+        sizes.append(loaded.kv_bytes)
+    latent, expanded = 24 + 8, 4 * (24 + 12)
+    assert sizes[0] == sizes[2] == sizes[1] * expanded // latent
+
+
 @pytest.mark.parametrize("name", ["generation_config.json", "tokenizer.json"])
 def test_files_that_changed_since_their_import_are_refused(directory: Path, tmp_path: Path, name: str) -> None:
     changed = Path(shutil.copytree(directory, tmp_path / "changed"))

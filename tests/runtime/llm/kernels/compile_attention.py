@@ -1,10 +1,11 @@
 """A program: compiles all that the attention of one model launches, for the GPU of the capability given."""
 
 import sys
+from functools import partial
 
 import torch
 
-from models.info import AttentionInfo
+from models.info import AttentionInfo, LatentInfo
 from runtime.llm.attention_gather import Span
 from runtime.llm.attention_triton import TritonAttention
 from tests.fakes.kernel_compilation import compile_launches
@@ -20,25 +21,32 @@ SHAPE = AttentionInfo(
 )
 
 
+LATENT_SHAPE = AttentionInfo(
+    num_layers=2,
+    num_heads=32,
+    num_kv_heads=32,
+    head_size=192,
+    value_head_size=128,
+    latent=LatentInfo(size=512, rotated_size=64),
+).compressed()
+
+
 def main(capability: int) -> None:
-    backend = TritonAttention(SHAPE, num_blocks=40, block_size=32, dtype=torch.bfloat16, device=torch.device("cpu"))
+    for shape, is_fp8 in ((SHAPE, False), (SHAPE, True), (LATENT_SHAPE, True)):
+        names = [kernel.metadata.name for kernel in compile_launches(partial(_launch, shape, is_fp8), capability)]
+        assert names == ["_write", "_attend", "_attend", "_merge"] * 2, names
+
+
+def _launch(shape: AttentionInfo, is_fp8: bool) -> None:
+    dtype, device = torch.bfloat16, torch.device("cpu")
+    backend = TritonAttention(shape, num_blocks=40, block_size=32, dtype=dtype, device=device, is_fp8=is_fp8)
     step = backend.prepare([Span(0, 1, 600, list(range(1, 20))), Span(1, 20, 0, [20])])
-    query, key = torch.empty(2, 21, 4, 16, dtype=torch.bfloat16)
-
-    def launch() -> None:
-        for layer, softcap in enumerate((50.0, None)):
-            step.attend(
-                layer,
-                query,
-                query[:, :2],
-                key[:, :2],
-                scaling=0.1,
-                sliding_window=SHAPE.window(layer),
-                softcap=softcap,
-            )
-
-    names = [kernel.metadata.name for kernel in compile_launches(launch, capability)]
-    assert names == ["_write", "_attend", "_attend", "_merge"] * 2, names
+    query = torch.empty(21, shape.num_heads, shape.head_size, dtype=dtype)
+    key = query[:, : shape.num_kv_heads]
+    value = key[..., : shape.value_head_size]
+    for layer, softcap in enumerate((50.0, None)):
+        window = shape.window(layer)
+        step.attend(layer, query, key, value, scaling=0.1, sliding_window=window, softcap=softcap)
 
 
 main(int(sys.argv[1]))

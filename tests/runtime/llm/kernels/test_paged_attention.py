@@ -14,7 +14,7 @@ from models.info import AttentionInfo
 from runtime.llm import attention_work
 from runtime.llm.attention_triton import Tilings, TritonAttention
 from runtime.llm.attention_work import Tiling
-from tests.fakes.attention_requests import CASES, SHAPE, Requests
+from tests.fakes.attention_requests import CASES, LATENT_SHAPE, SHAPE, Requests
 from tests.fakes.triton_device import DEVICE
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
@@ -31,9 +31,12 @@ def make_requests(
     window: int | None = None,
     block_size: int = 4,
     dtype: torch.dtype = torch.float32,
+    is_fp8: bool = False,
 ) -> Requests:
     shape = msgspec.structs.replace(shape, sliding_window=window)
-    requests = Requests(spans, shape, backend=TritonAttention, block_size=block_size, dtype=dtype, device=DEVICE)
+    requests = Requests(
+        spans, shape, backend=TritonAttention, block_size=block_size, dtype=dtype, device=DEVICE, is_fp8=is_fp8
+    )
     assert isinstance(requests.backend, TritonAttention)
     num_rows = max(16, triton.next_power_of_2(shape.num_heads // shape.num_kv_heads))
     requests.backend.tilings = Tilings(Tiling(num_rows, 16, 1, 1), Tiling(2 * num_rows, 16, 1, 1))
@@ -82,6 +85,23 @@ def test_shapes_of_every_family(num_heads: int, num_kv_heads: int, head_size: in
         value_head_size=value_head_size,
     )
     check(make_requests([(35, 1), (3, 10)], shape, block_size=8))
+
+
+@pytest.mark.parametrize(("window", "softcap", "dtype"), [(None, None, torch.bfloat16), (5, 0.5, torch.float32)])
+def test_keys_and_values_in_8_bit_floats(window: int | None, softcap: float | None, dtype: torch.dtype) -> None:
+    check(make_requests(CASES["everything at once"], window=window, dtype=dtype, is_fp8=True), softcap)
+
+
+@pytest.mark.usefixtures("_short_segments")
+@pytest.mark.parametrize("is_fp8", [False, True])
+@pytest.mark.parametrize("num_heads", [5, 24])
+def test_keys_that_begin_with_their_values(num_heads: int, is_fp8: bool) -> None:
+    """24 heads are more than a tile has rows: they are divided unevenly."""
+    shape = msgspec.structs.replace(LATENT_SHAPE, num_heads=num_heads)
+    requests = make_requests([(35, 1), (3, 3), (0, 10)], shape, is_fp8=is_fp8)
+    assert isinstance(requests.backend, TritonAttention)
+    requests.backend.tilings = Tilings(Tiling(16, 16, 1, 1), Tiling(16, 16, 1, 1))
+    check(requests)
 
 
 @pytest.mark.slow
