@@ -198,18 +198,19 @@ class Observer(logging.Handler):
         if moved := re.search(r"/replicas/\d+: \w+ -> (\w+)$", text):
             self._state_at[moved[1]] = record.created
         elif re.search(r"/replicas/\d+: INFO runtime\S+: (loaded|awake): ", text):
-            self._stages_ms = {stage: float(ms) for stage, ms in re.findall(r"([\w-]+) (\d+) ms", text)}
+            self._stages_ms = {stage: float(ms) for stage, ms in re.findall(r"([\w/-]+) (\d+) ms", text)}
 
     def phases(self, asked_at: float, answered_at: float) -> dict[str, float]:
-        """Imports are what a load took beyond the stages that the worker measured."""
+        """`other` is what passed between them; parts of a stage (`stage/part`) lie within it and beside each other."""
         loading_at, ready_at = self._state_at["LOADING"], self._state_at["READY"]
         started_at = self._state_at.get("STARTING", loading_at)
-        load_ms = (ready_at - loading_at) * 1000
+        load_ms, process_ms = (ready_at - loading_at) * 1000, self._stages_ms.get("process", 0.0)
+        stages_ms = sum(duration for stage, duration in self._stages_ms.items() if "/" not in stage)
         return {
             "decision": (started_at - asked_at) * 1000,
-            "spawn": (loading_at - started_at) * 1000,
-            "imports": max(0.0, load_ms - sum(self._stages_ms.values())),
+            "spawn": (loading_at - started_at) * 1000 - process_ms,
             **self._stages_ms,
+            "other": max(0.0, load_ms - (stages_ms - process_ms)),
             "first token": (answered_at - ready_at) * 1000,
             "total": (answered_at - asked_at) * 1000,
         }

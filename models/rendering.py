@@ -11,12 +11,15 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from models.conversation import OUTPUT_CHARACTERS_MAX, ChatTemplate, Conversation, TemplateError, load_chat_template
+from models.conversation import OUTPUT_CHARACTERS_MAX, Conversation, TemplateError
 from models.framed_child import ChildLost, FramedChild, confine, read_frame, write_frame
+
+if TYPE_CHECKING:
+    from models.chat_template import ChatTemplate
 
 RENDER_TIMEOUT_S = 2.0
 START_TIMEOUT_S = 8.0
@@ -119,8 +122,10 @@ def main(parent_pid: int, directory: str) -> None:
         write_frame(stdout, msgspec.msgpack.encode(_answer(template, _decode_conversation(frame))))
 
 
-def _load(directory: Path) -> tuple[ChatTemplate | None, str | None]:
+def _load(directory: Path) -> "tuple[ChatTemplate | None, str | None]":
     """The template, or why there is none."""
+    from models.chat_template import load_chat_template  # the child's; its parents never import a template language
+
     try:
         template = load_chat_template(directory)
     except TemplateError as error:
@@ -128,7 +133,7 @@ def _load(directory: Path) -> tuple[ChatTemplate | None, str | None]:
     return template, None if template else "this model has no chat template"
 
 
-def _answer(template: ChatTemplate, conversation: Conversation) -> _Reply:
+def _answer(template: "ChatTemplate", conversation: Conversation) -> _Reply:
     try:
         text = template.render(conversation)
         text.encode("utf-8")

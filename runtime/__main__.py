@@ -15,6 +15,7 @@ from setproctitle import setproctitle
 
 from runtime.engine import LoadedEngine, ReportProgress, load_engine
 from runtime.protocol import Load
+from runtime.stages import process_age_ms
 from runtime.worker import run_worker
 
 PR_SET_PDEATHSIG = 1
@@ -36,7 +37,10 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     if options.kind != SPARE:
         show(options.kind, options.deployment, options.replica)
-        return run_worker(options.socket, load_engine)
+        process_ms = process_age_ms()
+        return run_worker(
+            options.socket, lambda load, report: load_engine(load, report).with_earlier({"process": process_ms})
+        )
     setproctitle(f"{TITLE} --kind {SPARE}")
     return run_worker(options.socket, load_engine_and_show, prepare)
 

@@ -14,7 +14,7 @@ import torch
 
 from runtime.memory import resident_bytes, return_freed_memory
 
-_PIECE_BYTES = 64 * 1024 * 1024
+_SMALLEST_PIECE_BYTES = 1024 * 1024
 
 
 class Pool(Protocol):
@@ -65,36 +65,50 @@ class DeviceMemory:
 class ParkedWeights:
     """The bytes of these storages in host memory; the storages themselves hold nothing until `restore`.
 
-    On CUDA the host's memory is page-locked, in pieces of a power of two, because torch rounds up to the next one.
+    A language model's weights are one storage, so that there are about as many copies as its size has binary digits.
     """
 
     def __init__(self, storages: Iterable[torch.UntypedStorage], device: torch.device) -> None:
         self._device = device
-        self._storages: list[tuple[torch.UntypedStorage, int]] = []
+        self._storages = [(storage, storage.nbytes()) for storage in storages]
         self._copies: list[tuple[torch.Tensor, torch.Tensor]] = []
         """Pieces on the device, and where they are parked."""
-        free = torch.empty(0, dtype=torch.uint8)
-        for storage in storages:
+        free = _host_memory(sum(num_bytes for _, num_bytes in self._storages), device)
+        for storage, _ in self._storages:
             rest = torch.empty(0, dtype=torch.uint8, device=device).set_(storage)
-            self._storages.append((storage, storage.nbytes()))
             while rest.numel():
-                if not free.numel():
-                    free = torch.empty(_PIECE_BYTES, dtype=torch.uint8, pin_memory=device.type == "cuda")
-                num_bytes = min(rest.numel(), free.numel())
-                free[:num_bytes].copy_(rest[:num_bytes])
-                self._copies.append((rest[:num_bytes], free[:num_bytes]))
-                rest, free = rest[num_bytes:], free[num_bytes:]
+                num_bytes = min(rest.numel(), free[-1].numel())
+                self._copies.append((rest[:num_bytes], free[-1][:num_bytes]))
+                rest, room = rest[num_bytes:], free.pop()[num_bytes:]
+                if room.numel():
+                    free.append(room)
+        self._copy(is_coming_back=False)
+        for storage, _ in self._storages:
             storage.resize_(0)
 
     def restore(self) -> None:
         """Every tensor over these storages is as it was."""
         for storage, num_bytes in self._storages:
             storage.resize_(num_bytes)
+        self._copy(is_coming_back=True)
+        self._storages, self._copies = [], []
+
+    def _copy(self, *, is_coming_back: bool) -> None:
         for piece, parked in self._copies:
-            piece.copy_(parked, non_blocking=True)
+            if is_coming_back:
+                piece.copy_(parked, non_blocking=True)
+            else:
+                parked.copy_(piece, non_blocking=True)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        self._storages, self._copies = [], []
+
+
+def _host_memory(num_bytes: int, device: torch.device) -> list[torch.Tensor]:
+    """Together at least so large, the largest last. On CUDA it is page-locked, for then copies are twice as fast; torch
+    rounds such memory up to a power of two, which these pieces are already."""
+    num_units = -(-num_bytes // _SMALLEST_PIECE_BYTES)
+    sizes = [_SMALLEST_PIECE_BYTES << digit for digit in range(num_units.bit_length()) if num_units >> digit & 1]
+    return [torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda") for size in sizes]
 
 
 def storages_on(device: torch.device) -> list[torch.UntypedStorage]:

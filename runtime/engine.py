@@ -8,7 +8,10 @@ Nothing is shared between the two but the two queues in `worker.py`.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from time import perf_counter
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, assert_never
+
+from msgspec import structs
 
 from runtime.message import FailureCode
 from runtime.protocol import AnyFollowUp, AnyPiece, AnyTask, Delta, Failed, Load, LoadAdapter, Loaded
@@ -163,6 +166,10 @@ class LoadedEngine(NamedTuple):
     frontend: Frontend[Any, Any, Any]
     loaded: Loaded
 
+    def with_earlier(self, stages_ms: dict[str, float]) -> "LoadedEngine":
+        """Stages that lay ahead of those that the engine knows of."""
+        return self._replace(loaded=structs.replace(self.loaded, load_ms=stages_ms | self.loaded.load_ms))
+
 
 class LoadRefused(Exception):
     """The model, or an addon to it, cannot be served here; the message says why and is shown to the operator."""
@@ -175,21 +182,31 @@ class LoadRefused(Exception):
 
 def load_engine(load: Load, report: ReportProgress) -> LoadedEngine:
     """Import and load the engine of this kind; raises LoadRefused."""
+    began_at = perf_counter()
+    report("imports", 0.0)
+    load_it = _import_engine(load)
+    imports_ms = (perf_counter() - began_at) * 1000
+    loaded = load_it(load, report)
+    return loaded.with_earlier({"imports": imports_ms})
+
+
+def _import_engine(load: Load) -> Callable[[Load, ReportProgress], LoadedEngine]:
+    """A worker imports only the engine it becomes."""
     match load.settings:
         case LlmSettings():
-            from runtime.llm.load import load_llm  # a worker imports only the engine it becomes
+            from runtime.llm.load import load_llm
 
-            return load_llm(load, report)
+            return load_llm
         case EmbeddingSettings():
             from runtime.embedding.load import load_embedding
 
-            return load_embedding(load, report)
+            return load_embedding
         case WhisperSettings():
             from runtime.whisper.load import load_whisper
 
-            return load_whisper(load, report)
+            return load_whisper
         case DiffusionSettings():
             from runtime.diffusion.load import load_diffusion
 
-            return load_diffusion(load, report)
+            return load_diffusion
     assert_never(load.settings)

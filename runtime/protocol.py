@@ -173,7 +173,7 @@ class Loaded(Message, frozen=True, kw_only=True):
     kv_bytes: int = 0
     """Of the footprint: the KV pool."""
     load_ms: dict[str, float]
-    """Duration by stage."""
+    """Duration by stage, in their order; `stage/part` is a part of a stage, beside which others may have gone on."""
 
 
 class LoadFailed(Message, frozen=True, kw_only=True):

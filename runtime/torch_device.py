@@ -13,3 +13,9 @@ def find_device(name: str, dtype: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise LoadRefused(f"this worker sees no CUDA device, and was told to use {name}")
     return device
+
+
+def open_device(device: torch.device) -> None:
+    """Have the driver make this process's context, which takes it some tenths of a second, now."""
+    if device.type != "cpu":
+        torch.zeros(1, device=device).item()

@@ -36,6 +36,7 @@ WITHOUT_OWN_TEST = {
     "appliance/orchestrator/fleet.py",
     "appliance/section.py",
     "appliance/services/calls.py",
+    "models/conversation.py",
     "models/info.py",
     "models/refusal.py",
     "runtime/__main__.py",
@@ -65,7 +66,7 @@ MAY_CATCH_EVERYTHING = {
     "appliance/services/imports.py",
     "appliance/services/preparations.py",
     "appliance/services/ticks.py",
-    "models/conversation.py",
+    "models/chat_template.py",
     "models/image_decoding.py",
     "models/image_editing.py",
     "runtime/diffusion/engine.py",
@@ -98,6 +99,7 @@ MAY_START_THREADS = {
     "runtime/embedding/frontend.py": "thousands of texts take seconds to tokenise, and everybody else goes on",
     "runtime/adapter_shelf.py": "an addon is read from disk while everybody else goes on",
     "runtime/llm/grammar/compiler.py": "a strange grammar may take seconds to compile, and everybody else goes on",
+    "runtime/llm/weight_transfer.py": "a disk is as fast as it can be only when several parts are asked for at once",
     "runtime/llm/masks.py": "masks are filled while the device computes",
     "runtime/whisper/engine.py": "a batch may take longer than the daemon waits for a sign of life",
     "runtime/whisper/uploads.py": "files are decoded and searched for speech while others are listened to",
@@ -237,7 +239,7 @@ def test_broad_handlers_are_the_outermost_loops() -> None:
 
 def test_templates_are_rendered_in_one_place() -> None:
     users = [relative(path) for path in SOURCES if any(name.split(".")[0] == "jinja2" for name in imports(path))]
-    assert set(users) <= {"models/conversation.py"}
+    assert set(users) <= {"models/chat_template.py"}
 
 
 def test_tests_patch_nothing_of_ours() -> None:

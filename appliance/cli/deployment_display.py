@@ -16,7 +16,7 @@ from appliance.cli.output import (
     readable_time,
 )
 from appliance.cli.units import readable_bytes, readable_duration
-from appliance.sdk.deployments import AutoscalingPolicy, Deployment
+from appliance.sdk.deployments import AutoscalingPolicy, Deployment, Replica
 from appliance.sdk.errors import NotFound, SdkError
 
 POLL_INTERVAL_S = 0.5
@@ -183,6 +183,20 @@ def _show_replicas(deployment: Deployment) -> None:
     for replica in deployment.replicas:
         if replica.message:
             print_note(f"replica {replica.index}: {replica.message}")
+        if replica.load_seconds is not None:
+            print_note(f"replica {replica.index}: {_load_in_words(replica)}")
+
+
+def _load_in_words(replica: Replica) -> str:
+    """Parts of a stage in brackets after it; what took no hundredth of a second is not worth a word."""
+    told = [(stage, seconds) for stage, seconds in replica.load_stages.items() if seconds >= 0.01]
+    words = [f"{stage} {seconds:.2f} s{_parts(stage, told)}" for stage, seconds in told if "/" not in stage]
+    return f"loaded in {replica.load_seconds:.2f} s" + (f": {', '.join(words)}" if words else "")
+
+
+def _parts(stage: str, told: list[tuple[str, float]]) -> str:
+    parts = [f"{name.partition('/')[2]} {seconds:.2f}" for name, seconds in told if name.startswith(f"{stage}/")]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _age(timestamp: str | None) -> str:

@@ -13,6 +13,9 @@ from appliance.orchestrator.process import LogTail, ProcessIdentity, WorkerProce
 from appliance.orchestrator.spares import Spares
 from appliance.orchestrator.worker_client import WorkerClient
 
+KERNEL_CACHE = "kernel-cache"
+"""Directory beside that of running workers: what one has compiled for its GPU the next finds there."""
+
 
 class Worker(Protocol):
     """One process from its start to its end; `WorkerProcess` says more."""
@@ -49,11 +52,13 @@ class ProcessLauncher:
     def __init__(self, settings: FleetSettings, run_dir: Path, spares: Spares) -> None:
         self._settings = settings
         self._run_dir = run_dir
+        self._kernel_cache = run_dir.absolute().with_name(KERNEL_CACHE)
         self._spares = spares
 
     async def start(self) -> None:
         self._run_dir = await asyncio.to_thread(prepare_run_dir, self._run_dir)
-        await self._spares.start(self._run_dir)
+        await asyncio.to_thread(self._kernel_cache.mkdir, mode=0o700, parents=True, exist_ok=True)
+        await self._spares.start(self._run_dir, self._kernel_cache)
 
     async def launch(self, plan: ReplicaPlan) -> Launched:
         if len(plan.devices) == 1:  # a spare sees one device
@@ -70,6 +75,7 @@ class ProcessLauncher:
             label=plan.label,
             devices=plan.devices,
             num_threads=plan.load.settings.num_threads,
+            kernel_cache=self._kernel_cache,
         )
         return Launched(worker, None)
 

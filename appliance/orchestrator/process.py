@@ -103,13 +103,16 @@ def prepare_run_dir(run_dir: Path) -> Path:
     return run_dir
 
 
-def worker_environment(home: Path, devices: Sequence[Device], num_threads: int) -> dict[str, str]:
+def worker_environment(home: Path, devices: Sequence[Device], num_threads: int, kernel_cache: Path) -> dict[str, str]:
     """All that a worker inherits: no keys, no proxies, no settings of the daemon."""
     return {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}",
         "PYTHONPATH": str(_SOURCE_ROOT),  # the daemon's own code, whatever the working directory
         "HOME": str(home),
         "LANG": "C.UTF-8",
+        # Compiled kernels outlive the worker, and its home does not.
+        "TRITON_CACHE_DIR": str(kernel_cache / "triton"),
+        "CUDA_CACHE_PATH": str(kernel_cache / "cuda"),
         "CUDA_VISIBLE_DEVICES": ",".join(device.id for device in devices if device.is_cuda),
         "OMP_NUM_THREADS": str(num_threads),
         # Threads that spin while they wait take the cores of those they wait for: on a busy machine a step takes
@@ -163,9 +166,17 @@ class WorkerProcess:
 
     @classmethod
     async def spawn(
-        cls, command: list[str], run_dir: Path, label: str, devices: Sequence[Device], num_threads: int
+        cls,
+        command: list[str],
+        run_dir: Path,
+        label: str,
+        devices: Sequence[Device],
+        num_threads: int,
+        kernel_cache: Path | None = None,
     ) -> "WorkerProcess":
         """Start `command --socket PATH --parent-pid PID` in a private directory; raises OSError when it cannot be.
+
+        `kernel_cache` None: kernels that it compiles are kept in that directory, and go with it.
 
         Called on the main thread only: the parent-death signal comes when the *thread* that spawned ends.
         """
@@ -182,7 +193,7 @@ class WorkerProcess:
                 stdout=output.write_end,
                 stderr=output.write_end,
                 cwd=home,
-                env=worker_environment(home, devices, num_threads),
+                env=worker_environment(home, devices, num_threads, kernel_cache or home / "kernels"),
                 start_new_session=True,
                 close_fds=True,
             )

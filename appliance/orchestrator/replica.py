@@ -310,6 +310,8 @@ class Replica:
             loaded = await client.load(self.plan.load)
         assert self.began_at is not None
         self.measurement = Measurement(loaded, self._around.clock() - self.began_at, is_warm=self.is_warm)
+        how = "by a spare worker" if self.is_warm else "by a new process"
+        logger.info("%s: loaded in %.2f s %s", self.plan.label, self.measurement.load_s, how)
         self._is_measurement_news = True
         return client
 

@@ -94,15 +94,15 @@ class Spares:
         self._inventory = inventory
         self._ledger = ledger
         self._quiet = quiet
-        self._run_dir = Path()
+        self._run_dir = self._kernel_cache = Path()
         self._slots = [_Slot(index, device) for index, device in enumerate(_places(settings, inventory.devices))]
         self._keepers: list[asyncio.Task[None]] = []
         self._measured_bytes: int | None = None
         self._changed = asyncio.Event()
 
-    async def start(self, run_dir: Path) -> None:
-        """Only after leftovers of an earlier daemon have been ended. `run_dir` is prepared."""
-        self._run_dir = run_dir
+    async def start(self, run_dir: Path, kernel_cache: Path) -> None:
+        """Only after leftovers of an earlier daemon have been ended. Both directories are there."""
+        self._run_dir, self._kernel_cache = run_dir, kernel_cache
         self._quiet.announce()  # the daemon itself is starting, and its first request may be on its way
         self._keepers = [asyncio.create_task(self._keep(slot)) for slot in self._slots]
         for keeper in self._keepers:
@@ -229,6 +229,7 @@ class Spares:
             label=slot.owner,
             devices=[slot.device],
             num_threads=max(1, len(os.sched_getaffinity(0)) // len(self._inventory.devices)),
+            kernel_cache=self._kernel_cache,
         )
 
     async def _record(self, slot: _Slot, worker: WorkerProcess) -> None:

@@ -32,6 +32,8 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     """When its last request ended, or it became READY; None while it has one."""
     load_s: float | None = None
     """From the start of its worker to READY."""
+    load_ms: dict[str, float] = {}
+    """As its worker measured them: stages of the load, in their order."""
     is_warm: bool = False
     """Whether it began as a spare worker."""
     is_leaving: bool = False
@@ -77,6 +79,7 @@ def view_replica(replica: Replica) -> ReplicaView:
         ready_at=replica.ready_at,
         idle_since=replica.idle_since,
         load_s=measurement.load_s if measurement is not None else None,
+        load_ms=measurement.loaded.load_ms if measurement is not None else {},
         is_warm=measurement is not None and measurement.is_warm,
         is_leaving=replica.is_leaving,
         has_given_up=replica.has_given_up,

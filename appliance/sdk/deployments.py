@@ -64,6 +64,10 @@ class Replica(Resource, frozen=True, kw_only=True):
     num_in_flight: int = 0
     ready_time: str | None = None
     idle_since_time: str | None = None
+    load_seconds: float | None = None
+    """From the start of its worker until it could serve."""
+    load_stages: dict[str, float] = {}
+    """Seconds by stage, in their order; `stage/part` is a part of a stage, beside which others may have gone on."""
     message: str = ""
 
 

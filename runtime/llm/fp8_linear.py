@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from runtime.llm.fp8 import FP8, multiply, quantise_rows, rescale
-from runtime.llm.linear import Linear, Release
+from runtime.llm.linear import Linear, Release, merge
 
 SCALE = "weight_scale"
 """Buffer of an nn.Linear whose weight is quantised: float32 [rows, 1]."""
@@ -33,8 +33,8 @@ class Fp8Linear(Linear):
         assert len(biases) in {0, len(sources)}, "either all have a bias or none"
         self.output_sizes = [len(source.weight) for source in sources]
         self.is_packable = False
-        self._bias = torch.cat(biases) if biases else None
-        self._weight = torch.cat([source.weight.detach() for source in sources])
+        self._bias = merge(biases) if biases else None
+        self._weight = merge([source.weight.detach() for source in sources])
         self._scale = torch.cat([source.get_buffer(SCALE) for source in sources])
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from runtime.memory import return_freed_memory
+
 _BATCH_HINT = 32
 """Rows that the packed layout is made for; with this one no other number of rows is slow."""
 
@@ -31,6 +33,24 @@ Release = Callable[[torch.Tensor], None]
 """Told of each weight whose memory is no longer read."""
 
 
+def merge(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Rows of all of them: a view where they follow one another in memory, as in an arena, else a copy."""
+    return torch.cat(tensors) if (joint := _joint_view(tensors)) is None else joint
+
+
+def _joint_view(tensors: list[torch.Tensor]) -> torch.Tensor | None:
+    first = tensors[0]
+    end = first.storage_offset()
+    for tensor in tensors:
+        is_alike = tensor.dtype is first.dtype and tensor.shape[1:] == first.shape[1:] and tensor.is_contiguous()
+        is_beside = tensor.storage_offset() == end
+        if not is_alike or not is_beside or tensor.untyped_storage()._cdata != first.untyped_storage()._cdata:
+            return None
+        end += tensor.numel()
+    num_rows = sum(len(tensor) for tensor in tensors)
+    return first.as_strided((num_rows, *first.shape[1:]), first.stride(), first.storage_offset())
+
+
 class Linear(nn.Module):
     """One or several nn.Linear over the same input; outputs follow one another in the last dimension."""
 
@@ -42,11 +62,12 @@ class Linear(nn.Module):
         self.output_sizes = [len(weight) for weight in weights]
         """Of each source."""
         self.is_packable = can_pack(weights[0].dtype, weights[0].device)
-        self._bias = torch.cat(biases) if biases else None
-        self._weights = weights
+        self._bias = merge(biases) if biases else None
+        joint = _joint_view(weights)
+        self._weights = weights if joint is None else [joint]
         self._packed: torch.Tensor | None = None
         self._release = release
-        if len(weights) > 1 and not self.is_packable:
+        if joint is None and not self.is_packable:
             self._weights = [torch.cat(weights)]
             self._release_all(weights)
 
@@ -84,6 +105,8 @@ class Packing:
         deadline = perf_counter() + seconds
         while self._layers and perf_counter() < deadline:
             self._layers.pop().pack()
+            if not self._layers:
+                return_freed_memory()
 
 
 if hasattr(torch.ops.mkldnn, "_linear_pointwise"):

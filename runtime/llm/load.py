@@ -24,7 +24,7 @@ from runtime.llm.frontend import LlmFrontend
 from runtime.llm.kernel_choice import Kernels, choose_kernels
 from runtime.llm.latents import choose_latents
 from runtime.llm.linear import Packing
-from runtime.llm.loader import ReportFraction, build_skeleton, load_weights
+from runtime.llm.loader import build_skeleton, load_weights
 from runtime.llm.model_runner import ModelRunner
 from runtime.llm.prompts import start_renderer
 from runtime.llm.speculation.load_draft import LoadedDraft, check_fit, load_draft
@@ -37,7 +37,7 @@ from runtime.message import FailureCode
 from runtime.protocol import Load, Loaded
 from runtime.settings import LlmSettings
 from runtime.stages import Stages
-from runtime.torch_device import find_device
+from runtime.torch_device import find_device, open_device
 
 
 def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
@@ -45,9 +45,8 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
     settings, directory = load.settings, Path(load.model_dir)
     assert isinstance(settings, LlmSettings), "load_engine chose by them"
     stages = Stages(report)
-    device = find_device(settings.device, settings.dtype)
-    if settings.num_threads:
-        torch.set_num_threads(settings.num_threads)
+    stages.begin("device", 0.0)
+    device = _open_device(settings)
 
     stages.begin("inspection", 0.0)
     info = inspect_imported(inspect_llm, directory, load.file_sha256)
@@ -63,7 +62,7 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
 
     stages.begin("weights", 0.2)
     kernels = choose_kernels(device, are_enabled=settings.enable_kernels)
-    held = _fill(model, directory, settings, info, draft_info, num_blocks, kernels, stages.within(0.2, 0.9))
+    held = _fill(model, directory, settings, info, draft_info, num_blocks, kernels, stages)
 
     stages.begin("warm-up", 0.9)
     runner = ModelRunner(
@@ -102,6 +101,14 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
     return LoadedEngine(engine, frontend, loaded_message)
 
 
+def _open_device(settings: LlmSettings) -> torch.device:
+    device = find_device(settings.device, settings.dtype)
+    if settings.num_threads:
+        torch.set_num_threads(settings.num_threads)
+    open_device(device)
+    return device
+
+
 class _Held(NamedTuple):
     """What a load has put on the device."""
 
@@ -133,7 +140,7 @@ def _fill(
     draft_info: ModelInfo | None,
     num_blocks: int,
     kernels: Kernels,
-    report: ReportFraction,
+    stages: Stages,
 ) -> _Held:
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
     try:
@@ -146,9 +153,14 @@ def _fill(
             enable_patches=settings.enable_patches,
             operations=kernels.layer,
             keeps_fp8=settings.keeps_fp8,
-            report=report,
+            report=stages.within(0.2, 0.9),
         )
+        if loaded.durations is not None:
+            stages.note_parts(loaded.durations._asdict())
         vision = load_vision(loaded.model, directory, info, dtype=dtype, device=device)
+        draft = None if draft_info is None else load_draft(draft_info, info, settings, num_blocks, kernels.layer)
+        adapters = support_adapters(loaded.model, directory, info, settings)
+        stages.begin("kv-cache", 0.9)
         attention = choose_attention(
             info.attention,
             num_blocks=num_blocks,
@@ -158,8 +170,6 @@ def _fill(
             backend=settings.attention,
             is_fp8=settings.kv_cache_dtype == "fp8",
         )
-        draft = None if draft_info is None else load_draft(draft_info, info, settings, num_blocks, kernels.layer)
-        adapters = support_adapters(loaded.model, directory, info, settings)
     except (MemoryError, torch.OutOfMemoryError) as error:
         message = f"the device ran out of memory while {info.weight_bytes} bytes of weights were loaded"
         raise LoadRefused(message, FailureCode.OVERLOADED) from error

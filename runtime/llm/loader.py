@@ -1,9 +1,9 @@
 """A model folder becomes a module tree of transformers with our weights in it. Owns the way from file to device.
 
 The tree is built with its parameters on the meta device and its buffers real, because transformers computes rotary
-frequencies where the module is built. On a CPU weights stay views of the file until they are packed; elsewhere they
-are copied tensor by tensor. The weights are never in memory twice. Quantised ones are converted one by one, unless
-the device multiplies them as they are.
+frequencies where the module is built. On a CPU weights stay views of the file until they are packed; elsewhere all of
+them lie in one arena. The weights are never in memory twice. Quantised ones are converted one by one, unless the
+device multiplies them as they are.
 """
 
 import json
@@ -20,19 +20,30 @@ from models.vision import text_config, text_half
 from runtime.llm import attention
 from runtime.llm.checkpoint import Checkpoint
 from runtime.llm.file_embedding import FileEmbedding
+from runtime.llm.fp8 import FP8
 from runtime.llm.fp8_linear import SCALE, make_linear
-from runtime.llm.linear import Linear, Packing
+from runtime.llm.linear import Linear, Packing, Release
 from runtime.llm.modeling import import_architecture
-from runtime.llm.patches.fused_layer import fuse
+from runtime.llm.patches.fused_layer import SOURCES, fuse
+from runtime.llm.patches.gated_mlp import MLP_SOURCES
 from runtime.llm.patches.mla import absorb
 from runtime.llm.patches.modules import patch
 from runtime.llm.patches.operations import PLAIN, LayerOperations
 from runtime.llm.rotary import choose_frequencies, keep_frequencies
-from runtime.llm.stored_names import is_stacked, read_stacked, stored_name
-from runtime.llm.stored_weights import read_fp8, read_weight, stays_fp8
+from runtime.llm.stored_names import is_stacked, read_stacked, stacked_names, stored_name
+from runtime.llm.stored_weights import read_fp8, read_scale, read_weight, rescale_in_place, stays_fp8
 from runtime.llm.vision.positions import MultimodalRotary
+from runtime.llm.weight_arena import Wanted, plan_arena
+from runtime.llm.weight_transfer import Durations, elapsed_ms, mark, transfer
 
 ReportFraction = Callable[[float], None]
+
+_MERGED = {
+    tuple(path.rpartition(".")[2] for path in paths)
+    for paths in (*SOURCES.values(), *MLP_SOURCES.values())
+    if len(paths) > 1
+}
+"""Layers of transformers that become one product."""
 
 
 class LoadedModel(NamedTuple):
@@ -40,6 +51,8 @@ class LoadedModel(NamedTuple):
     """A `…ForCausalLM` in evaluation mode."""
     packing: Packing
     """Layers that would be faster packed, and are not yet."""
+    durations: Durations | None
+    """Of what goes on side by side when there is an arena to fill."""
 
 
 def build_skeleton(directory: Path, info: ModelInfo, max_context_length: int | None = None) -> Any:
@@ -70,21 +83,37 @@ def load_weights(
     enable_patches: bool = True,
     operations: LayerOperations = PLAIN,
     keeps_fp8: bool = False,
+    has_arena: bool | None = None,
     report: ReportFraction = lambda fraction: None,
 ) -> LoadedModel:
     """Make a skeleton ready to run. `enable_patches` False keeps transformers' own layers; `keeps_fp8`: where the
-    device multiplies 8-bit floats, weights that are stored so stay so."""
+    device multiplies 8-bit floats, weights that are stored so stay so; `has_arena` as in `fill_skeleton`."""
     checkpoint = Checkpoint.of_model(directory, info)
     info = text_half(info)
-    fill_skeleton(model, checkpoint, info, dtype=dtype, device=device, keeps_fp8=keeps_fp8, report=report)
+    durations = fill_skeleton(
+        model, checkpoint, info, dtype=dtype, device=device, keeps_fp8=keeps_fp8, has_arena=has_arena, report=report
+    )
+    if device.type == "cpu":
+        _read_embeddings_from_file(model, checkpoint, dtype)
+    packing = make_ready(model, info, checkpoint.drop_pages, enable_patches=enable_patches, operations=operations)
+    return LoadedModel(model, packing, durations)
+
+
+def make_ready(
+    model: Any,
+    info: ModelInfo,
+    release: Release,
+    *,
+    enable_patches: bool = True,
+    operations: LayerOperations = PLAIN,
+) -> Packing:
+    """What comes after the weights, wherever those are from; `release` is told of each that is no longer read."""
     if info.attention.has_values_in_keys:
         absorb(model)
     if enable_patches:
-        fuse(model, info.attention, checkpoint.drop_pages, operations)
-        patch(model, checkpoint.drop_pages, operations)
-    if device.type == "cpu":
-        _read_embeddings_from_file(model, checkpoint, dtype)
-    return LoadedModel(model, _make_packable(model, checkpoint))
+        fuse(model, info.attention, release, operations)
+        patch(model, release, operations)
+    return _make_packable(model, release)
 
 
 def fill_skeleton(
@@ -95,29 +124,99 @@ def fill_skeleton(
     dtype: torch.dtype,
     device: torch.device,
     keeps_fp8: bool = False,
+    has_arena: bool | None = None,
     report: ReportFraction = lambda fraction: None,
-) -> None:
-    """Give every parameter its value: a view of the file where dtype and device allow, else a copy."""
-    tied = model._tied_weights_keys if info.tied_embeddings else {}
-    num_bytes_done = 0
-    for path, module in model.named_modules():
-        for name, parameter in module.named_parameters(path, recurse=False):
-            stored = stored_name(tied.get(name, name), info.model_type)
-            if is_stacked(name):
-                tensor = torch.empty(parameter.shape, dtype=dtype, device=device)
-                read_stacked(checkpoint, name, info, tensor)
-            elif keeps_fp8 and stays_fp8(checkpoint, stored, info):
-                weight = read_fp8(checkpoint, stored, device)
-                module.register_buffer(SCALE, weight.scale)
-                tensor = weight.stored
-            else:
-                tensor = read_weight(checkpoint, stored, info, dtype, device)
-            assert tensor.shape == parameter.shape, name
-            setattr(module, name.removeprefix(f"{path}."), nn.Parameter(tensor, requires_grad=False))
-            num_bytes_done += tensor.nbytes
-        report(min(1.0, num_bytes_done / info.weight_bytes))
+) -> Durations | None:
+    """Give every parameter its value: in one arena, or a view of the file where dtype and device allow, else a copy.
+
+    `has_arena` None: everywhere but on a CPU, where a file is memory as good as any.
+    """
+    durations = None
+    if device.type != "cpu" if has_arena is None else has_arena:
+        durations = _fill_arena(model, checkpoint, info, dtype, device, keeps_fp8, report)
+    else:
+        _fill_one_by_one(model, checkpoint, info, dtype, device, keeps_fp8, report)
     model.to(device)  # buffers
     assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
+    return durations
+
+
+def _fill_one_by_one(
+    model: Any,
+    checkpoint: Checkpoint,
+    info: ModelInfo,
+    dtype: torch.dtype,
+    device: torch.device,
+    keeps_fp8: bool,
+    report: ReportFraction,
+) -> None:
+    num_bytes_done = 0
+    for name, stored, parameter in _stored_parameters(model, info):
+        if is_stacked(name):
+            tensor = torch.empty(parameter.shape, dtype=dtype, device=device)
+            read_stacked(checkpoint, name, info, tensor)
+        elif keeps_fp8 and stays_fp8(checkpoint, stored, info):
+            weight = read_fp8(checkpoint, stored, device)
+            _owner(model, name).register_buffer(SCALE, weight.scale)
+            tensor = weight.stored
+        else:
+            tensor = read_weight(checkpoint, stored, info, dtype, device)
+        _set_parameter(model, name, tensor)
+        num_bytes_done += tensor.nbytes
+        report(min(1.0, num_bytes_done / info.weight_bytes))
+
+
+def _fill_arena(
+    model: Any,
+    checkpoint: Checkpoint,
+    info: ModelInfo,
+    dtype: torch.dtype,
+    device: torch.device,
+    keeps_fp8: bool,
+    report: ReportFraction,
+) -> Durations:
+    wanted: dict[str, Wanted] = {}
+    for name, stored, parameter in _stored_parameters(model, info):
+        sources, its_dtype = [stored], dtype
+        if is_stacked(name):
+            sources = [source for expert in stacked_names(name, info, len(parameter)) for source in expert]
+        elif keeps_fp8 and stays_fp8(checkpoint, stored, info):
+            _owner(model, name).register_buffer(SCALE, read_scale(checkpoint, stored, device))
+            its_dtype = FP8
+        wanted[name] = Wanted(tuple(parameter.shape), its_dtype, tuple(sources))
+    plan = plan_arena(wanted, checkpoint, _MERGED)
+    arena = torch.empty(plan.size_bytes, dtype=torch.uint8, device=device)
+    durations = transfer(plan.moves, arena, report)
+    began = mark(device)
+    for move in plan.moves:
+        if move.source.dtype is FP8 and move.target.dtype is not FP8:
+            rescale_in_place(checkpoint, move.name, info, move.target.view(arena))
+    for name, extent in plan.extents.items():
+        _set_parameter(model, name, extent.view(arena))
+    ended = mark(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.accelerator.empty_host_cache()  # the ring's memory goes back to the system
+    return durations._replace(convert=durations.convert + elapsed_ms(began, ended))
+
+
+def _stored_parameters(model: Any, info: ModelInfo) -> Iterator[tuple[str, str, nn.Parameter]]:
+    """Name of each parameter, of the tensor that it is stored as unless it is stacked, and its shape's bearer."""
+    tied = model._tied_weights_keys if info.tied_embeddings else {}
+    for path, module in list(model.named_modules()):
+        for name, parameter in list(module.named_parameters(path, recurse=False)):
+            yield name, stored_name(tied.get(name, name), info.model_type), parameter
+
+
+def _owner(model: Any, name: str) -> nn.Module:
+    owner: nn.Module = model.get_submodule(name.rpartition(".")[0])
+    return owner
+
+
+def _set_parameter(model: Any, name: str, tensor: torch.Tensor) -> None:
+    owner, attribute = _owner(model, name), name.rpartition(".")[2]
+    assert tensor.shape == getattr(owner, attribute).shape, name
+    setattr(owner, attribute, nn.Parameter(tensor, requires_grad=False))
 
 
 def _prepare_config(config: Any, max_context_length: int) -> None:
@@ -169,10 +268,10 @@ def _read_embeddings_from_file(model: Any, checkpoint: Checkpoint, dtype: torch.
             model.set_submodule(path, FileEmbedding(stored, getattr(module, "scalar_embed_scale", None)))
 
 
-def _make_packable(model: Any, checkpoint: Checkpoint) -> Packing:
+def _make_packable(model: Any, release: Release) -> Packing:
     for path, module in list(model.named_modules()):
         if type(module) is nn.Linear:
-            model.set_submodule(path, make_linear([module], checkpoint.drop_pages))
+            model.set_submodule(path, make_linear([module], release))
     layers = [module for module in model.modules() if isinstance(module, Linear) and module.is_packable]
     if layers:
         # The head is the largest by far: packed after the rest has been read, it would add its size to the peak.

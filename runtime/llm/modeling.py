@@ -103,6 +103,8 @@ def _make_stand_ins() -> None:
         _stand_in(suffix, {**names, "__path__": [root + suffix.replace(".", "/")]})
     for suffix, names in _MODULES.items():
         _stand_in(suffix, names)
+    for suffix, names in _NEVER_CALLED.items():
+        _stand_in(suffix, {**names, "__getattr__": _unused_name})
 
 
 def _stand_in(suffix: str, names: dict[str, object]) -> None:
@@ -113,6 +115,20 @@ def _stand_in(suffix: str, names: dict[str, object]) -> None:
 
 class _Unused:
     """Base class of heads and of generation, which are never called here."""
+
+
+class _Pushable:
+    """Configurations copy this method where they are defined."""
+
+    def push_to_hub(self) -> None:
+        """Never called."""
+
+
+def _unused_name(name: str) -> type[_Unused]:
+    """For modules whose every name is one; Python itself asks for those with underscores around them."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return _Unused
 
 
 class _Model(nn.Module):
@@ -161,6 +177,11 @@ _KERNEL_DECORATORS: dict[str, object] = {
 }
 # A mixture of experts is computed expert by expert: what a token gets does not depend on who shares its batch.
 _INTEGRATIONS: dict[str, object] = {**_KERNEL_DECORATORS, "use_experts_implementation": _undecorated}
+# Downloads, with a client of HTTP and all that it needs, and templates.
+_NEVER_CALLED: dict[str, dict[str, object]] = {
+    ".utils.hub": {"PushToHubMixin": _Pushable},
+    ".utils.chat_template_utils": {},
+}
 _MODULES: dict[str, dict[str, object]] = {
     ".integrations.hub_kernels": _KERNEL_DECORATORS,
     ".masking_utils": {

@@ -38,11 +38,16 @@ def is_stacked(name: str) -> bool:
     return name.endswith((".experts.gate_up_proj", ".experts.down_proj"))
 
 
-def read_stacked(checkpoint: Checkpoint, name: str, info: ModelInfo, target: torch.Tensor) -> None:
-    """Fill `target`, of shape [experts, rows, columns], from the tensors of the experts."""
+def stacked_names(name: str, info: ModelInfo, num_experts: int) -> list[list[str]]:
+    """Of each expert the stored tensors whose rows follow one another in the parameter."""
     names = _PROJECTIONS.get(info.model_type, _USUAL_PROJECTIONS)
     path, _, parameter = stored_name(name, info.model_type).rpartition(".")
     projections = [names.gate, names.up] if parameter == "gate_up_proj" else [names.down]
-    for index, expert in enumerate(target):
-        for projection, place in zip(projections, expert.chunk(len(projections)), strict=True):
-            read_into(checkpoint, f"{path}.{index}.{projection}.weight", info, place)
+    return [[f"{path}.{index}.{projection}.weight" for projection in projections] for index in range(num_experts)]
+
+
+def read_stacked(checkpoint: Checkpoint, name: str, info: ModelInfo, target: torch.Tensor) -> None:
+    """Fill `target`, of shape [experts, rows, columns], from the tensors of the experts."""
+    for expert, stored in zip(target, stacked_names(name, info, len(target)), strict=True):
+        for projection, place in zip(stored, expert.chunk(len(stored)), strict=True):
+            read_into(checkpoint, projection, info, place)

@@ -53,7 +53,7 @@ class TinyModel:
         self._is_kv_fp8 = is_kv_fp8
         self._sampling_kernels = kernels.sampling
         self.info: ModelInfo = choose_latents(inspect_llm(directory), are_wanted=keeps_latents)
-        self.model, self.packing = load_weights(
+        self.model, self.packing, _ = load_weights(
             build_skeleton(directory, self.info, max_context_length),
             directory,
             self.info,

@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from models.conversation import ChatTemplate, Conversation, TemplateError
+from models.chat_template import ChatTemplate
+from models.conversation import Conversation, TemplateError
 from models.rendering import ADDRESS_SPACE_BYTES, RENDER_TIMEOUT_S, Renderer
 from tests.fakes.tiny_llm import CHAT_TEMPLATE
 

@@ -1,15 +1,21 @@
 import gc
+from pathlib import Path
 
 import pytest
 import torch
 
+from models.llm_folder import inspect_llm
 from runtime.device_memory import ParkedWeights, storages_on
+from runtime.llm.checkpoint import Checkpoint
+from runtime.llm.loader import build_skeleton, fill_skeleton
+from runtime.llm.patches.fused_layer import fuse
 from runtime.llm.request import Generation
 from runtime.memory import resident_bytes
 from runtime.settings import Speculation
 from tests.fakes.tiny_engine import TinyModel, make_request, run, token_ids
 from tests.fakes.tiny_llm import build_tiny_model
 
+CPU = torch.device("cpu")
 MIB = 1024 * 1024
 PROMPTS = [[(7 * index + position) % 200 + 5 for position in range(20 + index)] for index in range(6)]
 
@@ -71,16 +77,35 @@ def test_an_engine_with_requests_does_not_sleep(tiny: TinyModel) -> None:
         engine.sleep()
 
 
-def test_parked_weights_come_back_in_place_through_every_view() -> None:
+@pytest.mark.parametrize("large_bytes", [0, 1, MIB, 5 * MIB - 1, 11 * MIB + 77])
+def test_parked_weights_come_back_in_place_through_every_view(large_bytes: int) -> None:
     whole = torch.randn(1000, 300)
-    large = torch.arange(80 * MIB, dtype=torch.uint8)  # more than one piece
+    large = torch.arange(large_bytes, dtype=torch.uint8)  # a piece for each binary digit of its size
     head, transposed = whole[:10], whole.T
     expected = [tensor.clone() for tensor in (whole, head, transposed, large)]
-    parked = ParkedWeights([whole.untyped_storage(), large.untyped_storage()], torch.device("cpu"))
+    parked = ParkedWeights([whole.untyped_storage(), large.untyped_storage()], CPU)
     assert whole.untyped_storage().nbytes() == large.untyped_storage().nbytes() == 0
     parked.restore()
     for tensor, value in zip((whole, head, transposed, large), expected, strict=True):
         assert torch.equal(tensor, value)
+
+
+def test_a_model_in_an_arena_is_the_same_after_its_arena_was_parked(tmp_path: Path) -> None:
+    directory = build_tiny_model(tmp_path, "qwen3")
+    info = inspect_llm(directory)
+    model = build_skeleton(directory, info)
+    fill_skeleton(model, Checkpoint.of_model(directory, info), info, dtype=torch.bfloat16, device=CPU, has_arena=True)
+    fuse(model, info.attention, lambda weight: None)
+    expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    product = model.model.layers[0].query_key_value
+    merged = product._weights[0].clone()
+    arena = model.lm_head.weight.untyped_storage()
+    parked = ParkedWeights([arena], CPU)
+    assert arena.nbytes() == 0
+    parked.restore()
+    found = model.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert torch.equal(product._weights[0], merged)
 
 
 def test_every_storage_of_a_device_is_found_once() -> None:

@@ -34,6 +34,7 @@ async def test_a_spare_worker_prepares_loads_answers_sleeps_and_wakes(tmp_path: 
     loaded = await client.load(_load(directory))
     assert title(worker) == "python -m runtime --kind llm --deployment accounts/a/deployments/d --replica 3"
     assert 0 < loaded.kv_bytes < loaded.footprint_bytes
+    assert list(loaded.load_ms)[:2] == ["imports", "device"]
     before = await answer(client, "1")
     assert await client.sleep() > 100 * MIB
     assert (await client.wake()).keys() == {"weights", "kv-cache"}

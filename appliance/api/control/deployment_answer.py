@@ -57,6 +57,10 @@ class ReplicaAnswer(Answer, frozen=True, kw_only=True):
     num_in_flight: int
     ready_time: str | None = None
     idle_since_time: str | None = None
+    load_seconds: float | None = None
+    """From the start of its worker until it could serve."""
+    load_stages: dict[str, float] = {}
+    """Seconds by stage, in their order; `stage/part` is a part of a stage, beside which others may have gone on."""
     message: str = ""
 
 
@@ -265,6 +269,8 @@ def _render_replica(replica: ReplicaView) -> ReplicaAnswer:
         num_in_flight=replica.num_in_flight,
         ready_time=render_time(replica.ready_at),
         idle_since_time=render_time(replica.idle_since),
+        load_seconds=None if replica.load_s is None else round(replica.load_s, 3),
+        load_stages={stage: round(ms / 1000, 3) for stage, ms in replica.load_ms.items()},
         message=replica.reason or _progress(replica),
     )
 

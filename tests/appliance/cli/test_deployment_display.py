@@ -57,6 +57,8 @@ def test_replicas_are_a_table_that_fits_a_terminal(capsys: pytest.CaptureFixture
             used_bytes=str(2**33),
             num_in_flight=3,
             ready_time=since,
+            load_seconds=6.5,
+            load_stages={"process": 0.25, "device": 0.0, "weights": 5.0, "weights/read": 4.5, "weights/copy": 1.0},
         ),
         Replica(index=1, state="LOADING", revision=1, device_ids=["GPU-1"], message="weights 50%"),
     ]
@@ -65,6 +67,8 @@ def test_replicas_are_a_table_that_fits_a_terminal(capsys: pytest.CaptureFixture
     assert re.search(r"0 +READY +GPU-0 +16.0 GiB +8.0 GiB +3 +10 min\n1 +LOADING, outdated +GPU-1", shown.out)
     assert max(len(line) for line in shown.out.splitlines()) <= 80
     assert "replica 1: weights 50%" in shown.err
+    assert "replica 0: loaded in 6.50 s: process 0.25 s, weights 5.00 s (read 4.50, copy 1.00)" in shown.err
+    assert "replica 1: loaded" not in shown.err
 
 
 def test_the_newest_decisions_are_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,9 +28,12 @@ from tests.waiting import until
 CONNECT = "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[2]); "
 
 
-async def spawn(run_dir: Path, source: str) -> WorkerProcess:
+async def spawn(run_dir: Path, source: str, kernel_cache: Path | None = None) -> WorkerProcess:
     command = [sys.executable, "-c", source]
-    return await WorkerProcess.spawn(command, prepare_run_dir(run_dir), "test", [fake_device()], num_threads=2)
+    run_dir = prepare_run_dir(run_dir)
+    return await WorkerProcess.spawn(
+        command, run_dir, "test", [fake_device()], num_threads=2, kernel_cache=kernel_cache
+    )
 
 
 def mode_of(path: Path) -> int:
@@ -69,15 +72,17 @@ async def test_it_runs_in_a_private_directory_and_a_session_of_its_own(tmp_path:
 
 async def test_its_environment_holds_nothing_of_the_daemons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEARTH_API_KEY", "fw_secret")
-    worker = await spawn(tmp_path, "import json, os; print(json.dumps(dict(os.environ)))")
+    kernel_cache = tmp_path / "kernels"
+    worker = await spawn(tmp_path / "run", "import json, os; print(json.dumps(dict(os.environ)))", kernel_cache)
     await worker.wait()
     await worker.close()
     environment = json.loads(worker.log.lines[0])
-    expected = worker_environment(Path(environment["HOME"]), [fake_device()], num_threads=2)
+    expected = worker_environment(Path(environment["HOME"]), [fake_device()], 2, kernel_cache)
     assert environment.items() >= expected.items()
     assert environment.keys() - expected.keys() <= {"LC_CTYPE"}  # Python's own
     assert environment["CUDA_VISIBLE_DEVICES"] == ""
     assert environment["OMP_NUM_THREADS"] == "2"
+    assert Path(environment["TRITON_CACHE_DIR"]).parent == kernel_cache, "what was compiled outlives the worker's home"
 
 
 async def test_it_inherits_no_open_file(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ async def stage(
     database: Database, tmp_path: Path, settle_s: float = 0.0, devices: tuple[Device, ...] = (HOST,), **changes: Any
 ) -> AsyncIterator[Stage]:
     stage = Stage(database, settle_s, devices, **changes)
-    await stage.spares.start(prepare_run_dir(tmp_path / "run"))
+    await stage.spares.start(prepare_run_dir(tmp_path / "run"), tmp_path / "kernel-cache")
     try:
         yield stage
     finally:

@@ -8,7 +8,7 @@ from runtime.protocol import Loaded
 from tests.appliance.orchestrator.samples import sample_plan, sample_settings, sample_surroundings
 from tests.fakes.fake_gpus import FakeInventory, fake_device
 
-LOADED = Loaded(footprint_bytes=700, num_blocks=1, block_size=32, max_context_length=64, load_ms={})
+LOADED = Loaded(footprint_bytes=700, num_blocks=1, block_size=32, max_context_length=64, load_ms={"weights": 9.0})
 
 
 def test_a_device_tells_who_holds_it() -> None:
@@ -34,6 +34,7 @@ async def test_a_replica_tells_what_it_holds_awake_and_asleep(database: Database
     view = view_replica(replica)
     assert (view.held_bytes, view.host_bytes, view.revision) == (1000, 0, 4)
     assert (view.footprint_bytes, view.load_s, view.is_warm) == (700, 2.5, True)
+    assert view.load_ms == {"weights": 9.0}
 
     replica.state, replica.holds_devices = ReplicaState.ASLEEP, False
     replica.host_bytes, replica.residual_bytes = 600, 50

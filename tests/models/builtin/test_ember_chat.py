@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from models.builtin import EMBER_CHAT
+from models.chat_template import load_chat_template
 from models.conversation import Conversation as RenderedConversation
-from models.conversation import load_chat_template
 from models.llm_folder import inspect_llm
 from scripts.ember_chat.corpus import Conversation, Corpus
 from scripts.ember_chat.evaluation import Trial, draw_suites, generate

@@ -1,8 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
-from runtime.llm.linear import Linear, Packing, can_pack
+from runtime.llm.linear import Linear, Packing, can_pack, merge
 
 CPU = torch.device("cpu")
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if can_pack(dtype, CPU)]
@@ -51,6 +53,47 @@ def test_what_cannot_be_packed_is_merged_at_once_and_computes_the_same() -> None
     assert len(released) == len(sources)
     with torch.inference_mode():
         assert torch.allclose(linear(inputs), torch.cat([source(inputs) for source in sources], dim=-1))
+
+
+def test_what_lies_side_by_side_is_merged_without_a_copy() -> None:
+    rows = torch.randn(20, 8)
+    parts = [rows[2:5], rows[5:6], rows[6:20]]
+    merged = merge(parts)
+    assert torch.equal(merged, rows[2:])
+    assert merged.data_ptr() == rows[2:].data_ptr()
+    biases = torch.randn(9)
+    assert merge([biases[:4], biases[4:]]).data_ptr() == biases.data_ptr()
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        lambda rows: [rows[:2], rows[3:5]],
+        lambda rows: [rows[2:4], rows[:2]],
+        lambda rows: [rows[:2], rows[2:4].clone()],
+        lambda rows: [rows[:2, :3], rows[2:4, :3]],
+        lambda rows: [rows[:2], rows[:2]],
+    ],
+)
+def test_what_lies_apart_is_merged_into_a_copy(order: Callable[[torch.Tensor], list[torch.Tensor]]) -> None:
+    rows = torch.randn(6, 4)
+    parts = order(rows)
+    merged = merge(parts)
+    assert torch.equal(merged, torch.cat(parts))
+    assert merged.untyped_storage().data_ptr() != rows.untyped_storage().data_ptr()
+
+
+def test_weights_that_lie_side_by_side_stay_where_they_are() -> None:
+    rows = torch.randn(65, 48, dtype=torch.float64)
+    sources = _sources(torch.float64, bias=True)
+    for source, weight in zip(sources, torch.split(rows, [32, 16, 17]), strict=True):
+        source.weight = nn.Parameter(weight, requires_grad=False)
+    released: list[torch.Tensor] = []
+    linear = Linear(sources, released.append)
+    inputs = torch.randn(1, 2, 48, dtype=torch.float64)
+    assert linear._weights[0].data_ptr() == rows.data_ptr()
+    assert not released
+    assert torch.allclose(linear(inputs), torch.cat([source(inputs) for source in sources], dim=-1))
 
 
 def test_packing_takes_the_time_it_is_given() -> None:

@@ -59,6 +59,9 @@ def test_weights_are_read_one_by_one_as_they_are_or_as_numbers(tmp_path: Path, l
     assert not stays_fp8(checkpoint, "lm_head.weight", info)
     head = read_weight(checkpoint, "lm_head.weight", info, torch.bfloat16, CPU)
     assert head.data_ptr() == checkpoint.tensor("lm_head.weight").data_ptr(), "what is not quantised is a view"
+    norm = read_weight(checkpoint, "model.norm.weight", info, torch.bfloat16, CPU)
+    assert norm.data_ptr() != checkpoint.tensor("model.norm.weight").data_ptr(), "what is small is copied"
+    assert torch.equal(norm, checkpoint.tensor("model.norm.weight"))
 
 
 def test_a_weight_that_stays_is_what_the_file_holds(tmp_path: Path) -> None:

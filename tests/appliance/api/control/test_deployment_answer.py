@@ -1,5 +1,7 @@
 """How a deployment, its replicas and what is in their way are shown."""
 
+from msgspec import structs
+
 from appliance.api.control.deployment_answer import render_deployment, render_shard
 from appliance.domain import Deployment, DeploymentState, ReplicaState, ScalingDecision
 from appliance.orchestrator.group import ColdStart
@@ -71,13 +73,16 @@ def test_replicas_and_decisions_are_told_with_the_history() -> None:
         account_id="hearth", deployment_id="d", at=4.0, from_count=1, to_count=2, reason="7 requests at once"
     )
     progress = LoadProgress(stage="weights", fraction=0.5)
-    replicas = [replica(0, ReplicaState.READY), replica(1, ReplicaState.LOADING, progress)]
+    ready = structs.replace(replica(0, ReplicaState.READY), load_s=3.25, load_ms={"weights": 2000.0, "tokenizer": 0.4})
+    replicas = [ready, replica(1, ReplicaState.LOADING, progress)]
     cold_start = ColdStart("weights", 0.5, 2.04)
     answer = render_deployment(deployment(), replicas, "LOCAL", cold_start=cold_start, history=[decision])
     assert answer.replicas is not None
     first, second = answer.replicas
     assert (first.state, first.device_ids, first.reserved_bytes) == ("READY", ["simulated-0"], str(2**40))
     assert (first.ready_time, first.revision, first.used_bytes) == ("1970-01-01T00:00:03.000000Z", 1, None)
+    assert (first.load_seconds, first.load_stages) == (3.25, {"weights": 2.0, "tokenizer": 0.0})
+    assert (second.load_seconds, second.load_stages) == (None, {})
     assert (second.state, second.message) == ("LOADING", "weights 50%")
     assert answer.scaling_history is not None
     (shown,) = answer.scaling_history

@@ -16,5 +16,5 @@ def test_a_vision_language_model_gets_an_encoder_and_a_text_model_none(qwen: Pat
     directory = build_tiny_model(tmp_path, "llama")
     info = inspect_llm(directory)
     dtype, device = torch.float32, torch.device("cpu")
-    model, _ = load_weights(build_skeleton(directory, info), directory, info, dtype=dtype, device=device)
+    model = load_weights(build_skeleton(directory, info), directory, info, dtype=dtype, device=device).model
     assert load_vision(model, directory, info, dtype=dtype, device=device) is None

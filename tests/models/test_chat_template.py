@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from models.conversation import MESSAGE_CHARACTERS_MAX, ChatTemplate, Conversation, TemplateError, load_chat_template
+from models.chat_template import MESSAGE_CHARACTERS_MAX, ChatTemplate, load_chat_template
+from models.conversation import Conversation, TemplateError
 from tests.fakes.tiny_llm import CHAT_TEMPLATE, build_tiny_tokenizer
 
 CONVERSATIONS: list[list[dict[str, Any]]] = [
