@@ -199,7 +199,7 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     enable_patches: bool = True
     """Whether language models compute by layers of ours, as exact and of fewer operations; else by transformers'."""
     enable_kernels: bool = True
-    """Whether GPUs compute what lies between matrix products by Triton kernels of ours; else by torch's operations."""
+    """Whether GPUs compute addons, experts and what is between matrix products by Triton kernels; else by torch's."""
     load_stall_timeout_s: float = 120.0
     """A load that reports no progress for this long is ended."""
     min_residency_s: float = 60.0

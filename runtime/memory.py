@@ -1,6 +1,7 @@
 """What this process really holds on its device, and giving back what it holds for nothing. Decides nothing."""
 
 import ctypes
+import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,14 @@ def footprint_bytes(device: "torch.device", reserved_bytes: int) -> int:
 def resident_bytes() -> int:
     """Resident set of this process, file pages included."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+
+
+def discard_pages(tensor: "torch.Tensor") -> None:
+    """Give back what a tensor of ours holds and nobody will read again, while its neighbours in a larger one stay."""
+    first = -(-tensor.data_ptr() // _PAGE_BYTES) * _PAGE_BYTES
+    num_pages = (tensor.data_ptr() + tensor.nbytes - first) // _PAGE_BYTES
+    if num_pages > 0:
+        _libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(num_pages * _PAGE_BYTES), mmap.MADV_DONTNEED)
 
 
 def return_freed_memory() -> None:

@@ -70,7 +70,7 @@ class LlmSettings(Settings, frozen=True, kw_only=True, tag="llm"):
     enable_patches: bool = True
     """Layers of transformers are exchanged for ones of fewer operations; False: they stay as they are."""
     enable_kernels: bool = True
-    """On CUDA, Triton kernels for what is between matrix products; False: torch's own operations."""
+    """On CUDA, Triton kernels for what is between matrix products, addons and experts; False: torch's operations."""
     speculation: Speculation = Speculation()
     max_num_adapters: int = 0
     """LoRA addons that can be loaded at the same time; 0: none."""

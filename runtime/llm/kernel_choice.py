@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from runtime.llm.adapters.stacks import LoraKernels
 from runtime.llm.patches.operations import PLAIN, LayerOperations
 from runtime.llm.sampling.kernels import SamplingKernels
 
@@ -20,6 +21,8 @@ class Kernels(NamedTuple):
     layer: LayerOperations = PLAIN
     sampling: SamplingKernels | None = None
     """None: the sampler's plain rules."""
+    lora: LoraKernels | None = None
+    """None: each adapter by itself, in plain torch."""
 
 
 NO_KERNELS = Kernels()
@@ -36,6 +39,7 @@ def choose_kernels(device: torch.device, *, are_enabled: bool) -> Kernels:
 
 
 def triton_kernels() -> Kernels:
-    from runtime.llm.kernels import glu, norm, rotary, sampling
+    from runtime.llm.kernels import experts, glu, lora, norm, rotary, sampling
 
-    return Kernels(LayerOperations(norm.add_rms_norm, glu.gate, rotary.rotate), sampling)
+    layer = LayerOperations(norm.add_rms_norm, glu.gate, rotary.rotate, experts.mix_experts)
+    return Kernels(layer, sampling, lora)

@@ -7,6 +7,7 @@ per GB, so it may be put off: until `pack` is called a layer computes from its w
 
 from collections.abc import Callable, Iterable
 from time import perf_counter
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -51,6 +52,16 @@ def _joint_view(tensors: list[torch.Tensor]) -> torch.Tensor | None:
     return first.as_strided((num_rows, *first.shape[1:]), first.stride(), first.storage_offset())
 
 
+def packed_weight(weight: torch.Tensor) -> torch.Tensor:
+    """In oneDNN's own order: another tensor, of the same size."""
+    packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _BATCH_HINT)
+    return packed
+
+
+def packed_product(inputs: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return _linear_pointwise(inputs, packed, bias, "none", [], "")
+
+
 class Linear(nn.Module):
     """One or several nn.Linear over the same input; outputs follow one another in the last dimension."""
 
@@ -61,7 +72,7 @@ class Linear(nn.Module):
         assert len(biases) in {0, len(sources)}, "either all have a bias or none"
         self.output_sizes = [len(weight) for weight in weights]
         """Of each source."""
-        self.is_packable = can_pack(weights[0].dtype, weights[0].device)
+        self.is_packable: bool = can_pack(weights[0].dtype, weights[0].device)
         self._bias = merge(biases) if biases else None
         joint = _joint_view(weights)
         self._weights = weights if joint is None else [joint]
@@ -74,13 +85,13 @@ class Linear(nn.Module):
     def pack(self) -> None:
         if self._packed is None:
             weight = torch.cat(self._weights) if len(self._weights) > 1 else self._weights[0]
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, _BATCH_HINT)
+            self._packed = packed_weight(weight)
             self._release_all(self._weights)
             self._weights = []
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         if self._packed is not None:
-            return _packed_product(inputs, self._packed, self._bias, "none", [], "")
+            return packed_product(inputs, self._packed, self._bias)
         if len(self._weights) == 1:
             return functional.linear(inputs, self._weights[0], self._bias)
         outputs = torch.cat([functional.linear(inputs, weight) for weight in self._weights], dim=-1)
@@ -91,10 +102,17 @@ class Linear(nn.Module):
             self._release(weight)
 
 
+class Packable(Protocol):
+    @property
+    def is_packable(self) -> bool: ...
+
+    def pack(self) -> None: ...
+
+
 class Packing:
     """Packs layers a few at a time, so that the first tokens need not wait for all of them."""
 
-    def __init__(self, layers: Iterable[Linear]) -> None:
+    def __init__(self, layers: Iterable[Packable]) -> None:
         self._layers = [layer for layer in layers if layer.is_packable][::-1]
 
     def __bool__(self) -> bool:
@@ -110,4 +128,4 @@ class Packing:
 
 
 if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-    _packed_product: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise.default
+    _linear_pointwise: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise.default

@@ -69,7 +69,7 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
         held.model, held.attention, held.packing, held.vision, held.adapters.adaptation, kernels.sampling
     )
     runner.warm_up()
-    footprint = footprint_bytes(device, held.kv_bytes) + held.adapters.num_bytes  # on no device are they taken yet
+    footprint = footprint_bytes(device, held.kv_bytes) + held.adapters.num_bytes  # not taken yet
 
     stages.begin("tokenizer", 0.95)
     engine = LlmEngine(
@@ -159,7 +159,7 @@ def _fill(
             stages.note_parts(loaded.durations._asdict())
         vision = load_vision(loaded.model, directory, info, dtype=dtype, device=device)
         draft = None if draft_info is None else load_draft(draft_info, info, settings, num_blocks, kernels.layer)
-        adapters = support_adapters(loaded.model, directory, info, settings)
+        adapters = support_adapters(loaded.model, directory, info, settings, kernels.lora)
         stages.begin("kv-cache", 0.9)
         attention = choose_attention(
             info.attention,

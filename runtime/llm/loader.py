@@ -24,6 +24,7 @@ from runtime.llm.fp8 import FP8
 from runtime.llm.fp8_linear import SCALE, make_linear
 from runtime.llm.linear import Linear, Packing, Release
 from runtime.llm.modeling import import_architecture
+from runtime.llm.patches.experts import experts_to_pack, patch_experts
 from runtime.llm.patches.fused_layer import SOURCES, fuse
 from runtime.llm.patches.gated_mlp import MLP_SOURCES
 from runtime.llm.patches.mla import absorb
@@ -113,6 +114,7 @@ def make_ready(
     if enable_patches:
         fuse(model, info.attention, release, operations)
         patch(model, release, operations)
+        patch_experts(model, operations)
     return _make_packable(model, release)
 
 
@@ -277,4 +279,4 @@ def _make_packable(model: Any, release: Release) -> Packing:
         # The head is the largest by far: packed after the rest has been read, it would add its size to the peak.
         model.lm_head.pack()
         layers.remove(model.lm_head)
-    return Packing(layers)
+    return Packing([*layers, *experts_to_pack(model)])

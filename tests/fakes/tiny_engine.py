@@ -11,10 +11,12 @@ from models.addons import adaptable_layers, inspect_addon
 from models.info import ModelInfo
 from models.llm_folder import inspect_llm
 from runtime.device_memory import DeviceMemory
-from runtime.llm.adapters.adaptation import Adaptation
+from runtime.llm.adapters.adaptation import Adaptation, PlainAdaptation
 from runtime.llm.adapters.adapter import LoraAdapter
 from runtime.llm.adapters.places import find_places
 from runtime.llm.adapters.reading import BaseModel, read_adapter
+from runtime.llm.adapters.stacked_adaptation import StackedAdaptation
+from runtime.llm.adapters.stacks import AdapterStacks, SlottedAdapter
 from runtime.llm.attention_gather import GatherAttention, Span
 from runtime.llm.engine import NO_SPECULATION, LlmEngine
 from runtime.llm.forward import TokenRow
@@ -31,6 +33,8 @@ from runtime.settings import Speculation
 from runtime.submission import SamplingParams
 
 BLOCK_SIZE = 8
+NUM_SLOTS, SLOT_RANK_MAX = 4, 8
+"""For adapters, with kernels."""
 GREEDY = SamplingParams(temperature=0)
 
 
@@ -63,9 +67,18 @@ class TinyModel:
             operations=kernels.layer,
             keeps_fp8=keeps_fp8,
         )
-        places = {} if keeps_latents else find_places(self.model, adaptable_layers(directory))
+        shapes = adaptable_layers(directory)
+        places = {} if keeps_latents else find_places(self.model, shapes)
         self._base = BaseModel(directory, self.info, places, dtype, torch.device("cpu"))
-        self.adaptation = Adaptation([place.linear for place in places.values()], torch.device("cpu"))
+        self._stacks: AdapterStacks | None = None
+        self.adaptation: Adaptation = PlainAdaptation([place.linear for place in places.values()], torch.device("cpu"))
+        if kernels.lora is not None:
+            self._stacks = AdapterStacks(
+                places, shapes, num_slots=NUM_SLOTS, rank_max=SLOT_RANK_MAX, dtype=dtype, device=torch.device("cpu")
+            )
+            self.adaptation = StackedAdaptation(
+                self._stacks, kernels.lora, max_batch_tokens=64, device=torch.device("cpu")
+            )
         self.vision = load_vision(self.model, directory, self.info, dtype=torch.float32, device=torch.device("cpu"))
 
     def attention(self, num_blocks: int = 200) -> GatherAttention:
@@ -85,6 +98,11 @@ class TinyModel:
         """An addon to this model."""
         known = inspect_addon(directory, self._base.directory, self.info).file_sha256
         return read_adapter(directory, known, self._base, rank_max=RANK_MAX)
+
+    def placed(self, directory: Path) -> SlottedAdapter | LoraAdapter:
+        """One that this model's kernels find, where it has kernels."""
+        adapter = self.adapter(directory)
+        return adapter if self._stacks is None else self._stacks.place(adapter)
 
     def logits(self, token_ids: list[int], spans: list[Span], adapter: Adapter | None = None) -> torch.Tensor:
         """Of every token of one step in which nothing was computed before."""

@@ -28,16 +28,16 @@ class LowRankChange:
     """What is added to the output of one product: narrowed once for all layers that it computes side by side."""
 
     def __init__(self, narrowing: torch.Tensor, widenings: list[Widening]) -> None:
-        self._narrowing = narrowing
+        self.narrowing = narrowing
         """[sum of ranks, inputs]"""
-        self._widenings = widenings
+        self.widenings = widenings
 
     def add(self, inputs: torch.Tensor, outputs: torch.Tensor, rows: Rows) -> None:
         """In place; both are [tokens, …]."""
-        narrow = inputs[rows] @ self._narrowing.t()
+        narrow = inputs[rows] @ self.narrowing.t()
         changed = outputs[rows]
         first = 0
-        for start, stop, matrix in self._widenings:
+        for start, stop, matrix in self.widenings:
             changed[:, start:stop].addmm_(narrow[:, first : first + len(matrix)], matrix)
             first += len(matrix)
         if not isinstance(rows, slice):

@@ -35,7 +35,15 @@ def _gate_kernel(
     first = gate_up + row * 2 * WIDTH + columns
     values = tl.load(first, mask=is_inside, other=0.0)
     dtype = values.dtype
-    x = values.to(tl.float32)
+    active = activated(values.to(tl.float32), ACTIVATION)
+    up = tl.load(first + WIDTH, mask=is_inside, other=0.0)
+    result = active.to(dtype).to(tl.float32) * up.to(tl.float32)
+    tl.store(gated + row * WIDTH + columns, result.to(dtype), mask=is_inside)
+
+
+@triton.jit
+def activated(x: tl.tensor, ACTIVATION: tl.constexpr) -> tl.tensor:
+    """Of float32 numbers."""
     if ACTIVATION == "silu":
         active = x / (1.0 + tl.exp(-x))
     elif ACTIVATION == "gelu_tanh":
@@ -43,6 +51,4 @@ def _gate_kernel(
         active = x / (1.0 + tl.exp(-1.5957691216057308 * (x + 0.044715 * x * x * x)))
     else:
         active = 0.5 * x * (1.0 + tl.math.erf(x * 0.7071067811865476))
-    up = tl.load(first + WIDTH, mask=is_inside, other=0.0)
-    result = active.to(dtype).to(tl.float32) * up.to(tl.float32)
-    tl.store(gated + row * WIDTH + columns, result.to(dtype), mask=is_inside)
+    return active

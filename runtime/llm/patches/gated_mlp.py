@@ -12,7 +12,7 @@ from runtime.llm.patches.sources import source_key
 
 _DOWN_OF_GATED_UP = "7d2027d4464e3e71"
 
-_ACTIVATIONS: dict[str, Activation] = {
+ACTIVATIONS: dict[str, Activation] = {
     "SiLUActivation": "silu",
     "SiLU": "silu",
     "GELUActivation": "gelu",
@@ -45,4 +45,4 @@ def activation_of(mlp: Any) -> Activation | None:
     """Of a gated MLP of transformers; None: it is another kind of module, or its source is not known."""
     if source_key(type(mlp)) != _DOWN_OF_GATED_UP:
         return None
-    return _ACTIVATIONS.get(type(mlp.act_fn).__name__)
+    return ACTIVATIONS.get(type(mlp.act_fn).__name__)

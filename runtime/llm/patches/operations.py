@@ -1,5 +1,6 @@
-"""What decoder layers compute between their matrix products, in plain torch. This is the reference of `kernels/`,
-which has each operation as one Triton kernel for CUDA, and it is what runs everywhere else.
+"""What decoder layers compute between their matrix products, and mixtures of experts, in plain torch.
+
+This is the reference of `kernels/`, which has each operation by Triton for CUDA, and what runs everywhere else.
 
 Knows tensors, neither modules nor devices. An operation may overwrite what its text says, and nothing else.
 """
@@ -9,6 +10,8 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch.nn.functional import gelu, silu
+
+from runtime.llm.patches.expert_weights import ExpertWeights
 
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 Rotation = tuple[torch.Tensor, torch.Tensor]
@@ -31,18 +34,29 @@ class HeadNorms(NamedTuple):
     key: Scale
 
 
+class ExpertChoice(NamedTuple):
+    """Of a mixture's router, [tokens, experts that each token has]."""
+
+    indices: torch.Tensor
+    """One that is no expert's adds nothing."""
+    shares: torch.Tensor
+
+
 AddRmsNorm = Callable[[torch.Tensor, torch.Tensor | None, Scale], tuple[torch.Tensor, torch.Tensor]]
 """(hidden states, what is still to be added, scale) → the normed sum, and the sum. Overwrites the addend."""
 Gate = Callable[[torch.Tensor, Activation], torch.Tensor]
 """(gate and up side by side, activation) → activation(gate) × up."""
 Rotate = Callable[[torch.Tensor, Rotation, int, HeadNorms | None], torch.Tensor]
 """([tokens, heads, size], rotation, how many heads are queries, norms) → the turned heads. Overwrites its input."""
+MixExperts = Callable[[torch.Tensor, ExpertChoice, ExpertWeights, Activation], torch.Tensor]
+"""([tokens, hidden size], choice, experts, activation) → the sum of what each token's experts put out, by shares."""
 
 
 class LayerOperations(NamedTuple):
     add_rms_norm: AddRmsNorm
     gate: Gate
     rotate: Rotate
+    mix_experts: MixExperts
 
 
 def add_rms_norm(
@@ -76,4 +90,23 @@ def rotate(
     return (heads * cosine).add_(partners.mul_(signed_sine))
 
 
-PLAIN = LayerOperations(add_rms_norm, gate, rotate)
+def mix_experts(
+    hidden_states: torch.Tensor, choice: ExpertChoice, experts: ExpertWeights, activation: Activation
+) -> torch.Tensor:
+    """Expert by expert, in their order: the sums and roundings of transformers' own loop."""
+    chosen = choice.indices.flatten()
+    order = chosen.argsort(stable=True)
+    tokens, shares = order // choice.indices.shape[1], choice.shares.flatten()[order].unsqueeze(-1)
+    mixed = torch.zeros_like(hidden_states)
+    first = 0
+    for expert, count in enumerate(torch.bincount(chosen, minlength=experts.num_experts).tolist()):
+        if count and expert < experts.num_experts:
+            own = slice(first, first + count)
+            inputs = hidden_states.index_select(0, tokens[own])
+            gated = gate(experts.multiply_gate_up(expert, inputs), activation)
+            mixed.index_add_(0, tokens[own], (experts.multiply_down(expert, gated) * shares[own]).to(mixed.dtype))
+        first += count
+    return mixed
+
+
+PLAIN = LayerOperations(add_rms_norm, gate, rotate, mix_experts)

@@ -38,7 +38,9 @@ def _functions(computation: type | Callable[..., Any]) -> Iterator[Callable[...,
         return
     for name, member in vars(computation).items():
         if inspect.isfunction(member) and name not in _SAYS_NOTHING:
-            yield inspect.unwrap(member)
+            method = inspect.unwrap(member)
+            if method.__module__ == computation.__module__:  # and not what a decorator of the class has added
+                yield method
 
 
 def _normal_form(function: Callable[..., Any]) -> str:

@@ -27,6 +27,7 @@ def test_kernels_stand_in_for_every_plain_operation() -> None:
     kernels = triton_kernels()
     assert not set(kernels.layer) & set(PLAIN)
     assert kernels.sampling is not None
+    assert kernels.lora is not None
 
 
 def test_a_worker_on_a_cpu_never_imports_triton() -> None:

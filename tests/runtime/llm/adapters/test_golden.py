@@ -8,12 +8,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from runtime.llm.adapters.adapter import LoraAdapter
-from runtime.llm.request import Request
+from runtime.llm.kernel_choice import NO_KERNELS, Kernels
+from runtime.llm.kernels import lora
+from runtime.llm.request import Adapter, Request
 from tests.fakes.tiny_addon import SPREAD, build_tiny_addon
 from tests.fakes.tiny_engine import BLOCK_SIZE, TinyModel, make_request, run, token_ids
 from tests.fakes.tiny_llm import ARCHITECTURES, VOCAB_SIZE, Architecture, build_tiny_model
 from tests.fakes.tiny_vlm import VisionFamily, build_tiny_vlm
+from tests.fakes.triton_device import IS_INTERPRETED
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks for it
 
@@ -43,12 +45,18 @@ _SAVED_BY_PEFT: dict[str, dict[str, Any]] = {
 class Golden:
     """One model, and addons to it by name; "" is none."""
 
-    def __init__(self, directory: Path, addons: dict[str, Path], model_class: Any = AutoModelForCausalLM) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        addons: dict[str, Path],
+        model_class: Any = AutoModelForCausalLM,
+        kernels: Kernels = NO_KERNELS,
+    ) -> None:
         self._model_class = model_class
         self._directory = directory
         self._addons = addons
-        self.tiny = TinyModel(directory)
-        self.adapters: dict[str, LoraAdapter | None] = {name: self.tiny.adapter(path) for name, path in addons.items()}
+        self.tiny = TinyModel(directory, kernels=kernels)
+        self.adapters: dict[str, Adapter | None] = {name: self.tiny.placed(path) for name, path in addons.items()}
         self.adapters[""] = None
         generator = torch.Generator().manual_seed(5)
         self.prompts = [
@@ -80,7 +88,9 @@ def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return _build(request.param, tmp_path_factory)
 
 
-def _build(architecture: Architecture, tmp_path_factory: pytest.TempPathFactory) -> Golden:
+def _build(
+    architecture: Architecture, tmp_path_factory: pytest.TempPathFactory, kernels: Kernels = NO_KERNELS
+) -> Golden:
     folder = tmp_path_factory.mktemp("golden")
     base = build_tiny_model(folder / "base", architecture)
     targets = _TARGETS.get(architecture)
@@ -88,7 +98,7 @@ def _build(architecture: Architecture, tmp_path_factory: pytest.TempPathFactory)
         f"rank {rank}": build_tiny_addon(folder / f"{rank}", base, seed=rank, rank=rank, target_modules=targets)
         for rank in (2, 5)
     }
-    return Golden(base, addons)
+    return Golden(base, addons, kernels=kernels)
 
 
 def test_each_adapter_and_none_alone(golden: Golden) -> None:
@@ -105,6 +115,13 @@ def test_all_in_one_batch_in_chunks_again_from_the_cache_and_preempted(golden: G
     engine = golden.tiny.engine(num_blocks=8)
     assert token_ids(run(engine, requests)) == golden.all_expected[::-1]
     assert sum(request.num_preemptions for request in requests) > 0
+
+
+@pytest.mark.skipif(not IS_INTERPRETED, reason="the tiny engine computes on the CPU")
+@pytest.mark.parametrize("architecture", ["llama", "deepseek_v2"])
+def test_kernels_give_the_same_tokens(architecture: Architecture, tmp_path_factory: pytest.TempPathFactory) -> None:
+    golden = _build(architecture, tmp_path_factory, Kernels(lora=lora))
+    assert token_ids(run(golden.tiny.engine(), golden.requests())) == golden.all_expected
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])

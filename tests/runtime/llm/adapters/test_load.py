@@ -4,17 +4,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from models.addons import inspect_addon
 from models.llm_folder import inspect_llm
 from models.sizing import adapters_bytes
 from runtime.engine import LoadedEngine, LoadRefused, RequestRefused
+from runtime.llm.adapters.load import support_adapters
+from runtime.llm.adapters.stacked_adaptation import StackedAdaptation
+from runtime.llm.forward import Forward, TokenRow
 from runtime.llm.load import load_llm
+from runtime.llm.request import Adapter
 from runtime.message import FailureCode
 from runtime.protocol import Delta, Load, LoadAdapter, Submit
 from runtime.settings import LlmSettings
 from runtime.submission import SamplingParams, TokenPrompt
+from tests.fakes.lora_stacks import PlainKernels
 from tests.fakes.tiny_addon import build_tiny_addon
+from tests.fakes.tiny_engine import TinyModel
 from tests.fakes.tiny_llm import build_tiny_model
 
 MIB = 1024 * 1024
@@ -167,3 +174,60 @@ def test_their_memory_is_set_aside_from_the_beginning(world: World, tmp_path: Pa
     assert with_adapters.footprint_bytes > num_bytes
     with pytest.raises(LoadRefused, match="not one block"):
         load_base(world.base, 200, num_bytes)
+
+
+class Slotted:
+    """Support for adapters in slots, over a model that is there already."""
+
+    def __init__(self, folder: Path, *, num_slots: int = 2) -> None:
+        self._folder = folder
+        self.base = build_tiny_model(folder / "base", "llama")
+        self.tiny = TinyModel(self.base)
+        settings = LlmSettings(
+            device="cpu",
+            dtype="float32",
+            memory_budget_bytes=600 * MIB,
+            max_context_length=256,
+            max_batch_tokens=64,
+            max_num_adapters=num_slots,
+            max_adapter_rank=8,
+        )
+        self.planned = adapters_bytes(self.tiny.info, "float32", num_slots, 8, 64)
+        self.kernels = PlainKernels()
+        self.support = support_adapters(self.tiny.model, self.base, self.tiny.info, settings, self.kernels)
+
+    def load(self, name: str, seed: int) -> None:
+        directory = build_tiny_addon(self._folder / str(seed), self.base, seed=seed)
+        known = inspect_addon(directory, self.base, self.tiny.info).file_sha256
+        load = LoadAdapter(adapter=name, directory=str(directory), file_sha256=known)
+        self.support.shelf.load(load).result(TIMEOUT_S)
+
+    def logits(self, adapter: Adapter | None, *, is_slotted: bool = True) -> torch.Tensor:
+        adaptation = self.support.adaptation if is_slotted else self.tiny.adaptation
+        forward = Forward(self.tiny.model, self.tiny.attention(), adaptation=adaptation)
+        return forward.compute([TokenRow(PROMPT, 0, list(range(1, 8)), adapter=adapter)]).logits([len(PROMPT) - 1])
+
+    def expected(self, seed: int) -> torch.Tensor:
+        return self.logits(self.tiny.adapter(self._folder / str(seed)), is_slotted=False)
+
+
+def test_with_kernels_adapters_come_and_go_in_slots(tmp_path: Path) -> None:
+    slotted = Slotted(tmp_path)
+    shelf = slotted.support.shelf
+    slotted.load("kept", 1)
+    for seed in (2, 3, 4, 2):
+        slotted.load("a", seed)
+        assert torch.allclose(slotted.logits(shelf.find("a")), slotted.expected(seed), atol=1e-4)
+        assert torch.allclose(slotted.logits(shelf.find("kept")), slotted.expected(1), atol=1e-4)
+        with pytest.raises(LoadRefused, match="room for no more"):
+            slotted.load("b", 5)
+        shelf.unload("a")
+    shelf.close()
+
+
+def test_with_kernels_all_layers_were_launched_once_and_their_memory_is_in_what_was_planned(tmp_path: Path) -> None:
+    slotted = Slotted(tmp_path)
+    assert slotted.kernels.num_launches == 2 * 4, "products of two fused layers"
+    assert isinstance(slotted.support.adaptation, StackedAdaptation)
+    assert 0 < slotted.support.num_bytes == slotted.planned - slotted.support.adaptation.size_bytes
+    slotted.support.shelf.close()

@@ -15,7 +15,7 @@ SEEDED = SamplingParams(temperature=0.9, top_p=0.95, top_k=40, min_p=0.01)
 
 @pytest.mark.skipif(not IS_INTERPRETED, reason="the tiny engine computes on the CPU")
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # numpy's, where hardware says infinity
-@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma", "gemma3"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma", "gemma3", "qwen2_moe", "deepseek_v2"])
 def test_kernels_give_the_same_tokens(architecture: Architecture, tmp_path: Path) -> None:
     directory = build_tiny_model(tmp_path, architecture)
     outputs = []
