@@ -200,6 +200,8 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     """Whether language models compute by layers of ours, as exact and of fewer operations; else by transformers'."""
     enable_kernels: bool = True
     """Whether GPUs compute addons, experts and what is between matrix products by Triton kernels; else by torch's."""
+    enable_graphs: bool = True
+    """Whether GPUs replay small steps of language models as CUDA graphs; else each kernel is launched by itself."""
     load_stall_timeout_s: float = 120.0
     """A load that reports no progress for this long is ended."""
     min_residency_s: float = 60.0

@@ -19,6 +19,15 @@ BLOCK_SIZE_MAX = 256
 LOGIT_ROWS_MIN = 32
 """A step may compute logits at so many positions, however few requests there are: one request's draft is verified."""
 
+GRAPH_TOKENS_MAX = 512
+"""Of a step that is captured as a CUDA graph."""
+GRAPH_ROWS_MAX = 256
+"""Of requests, and of logits, in such a step."""
+_GRAPH_SEGMENTS_MAX = 32
+"""Into which attention cuts the keys of one request."""
+_GRAPH_BYTES_PER_LAYER = 8 * MIB
+"""For what the driver keeps of all graphs."""
+
 IMAGES_KEPT = 64
 IMAGE_CACHE_BYTES_MAX = 256 * MIB
 
@@ -64,12 +73,29 @@ def activation_bytes(info: ModelInfo, dtype: str, max_batch_tokens: int, max_num
     attention = query + key + value + output and MLP = 3 × intermediate (gate, up, their product), elements per token;
     plus rows × vocabulary × (bytes(dtype) + 24) for logits and sampling, where rows ≤ min(max(requests, 32), tokens).
     """
-    shape, itemsize = info.attention, DTYPE_BYTES[dtype]
-    attention = (shape.num_heads + shape.num_kv_heads) * (shape.head_size + shape.value_head_size)
-    per_token = 2 * info.hidden_size + max(attention, 3 * info.intermediate_size)
+    itemsize = DTYPE_BYTES[dtype]
     num_rows = min(max(max_num_requests, LOGIT_ROWS_MIN), max_batch_tokens)
     sampling = num_rows * info.vocab_size * (itemsize + _SAMPLING_BYTES_PER_LOGIT)
-    return max_batch_tokens * per_token * itemsize + sampling
+    return max_batch_tokens * _activations_per_token(info) * itemsize + sampling
+
+
+def graph_bytes(info: ModelInfo, dtype: str, max_batch_tokens: int, max_num_requests: int) -> int:
+    """What captured steps hold beside weights and cache; they share what their largest one needs.
+
+    tokens × activations as in `activation_bytes`, 2 × rows × vocabulary × bytes(dtype) for logits, rows × 32 ×
+    heads × (value size + 2) × 4 for what attention merges, and 8 MiB for each layer; tokens ≤ 512, rows ≤ 256.
+    """
+    shape, itemsize = info.attention, DTYPE_BYTES[dtype]
+    num_rows = graph_rows(max_num_requests)
+    activations = min(GRAPH_TOKENS_MAX, max_batch_tokens) * _activations_per_token(info) * itemsize
+    logits = 2 * num_rows * info.vocab_size * itemsize
+    merged = num_rows * _GRAPH_SEGMENTS_MAX * shape.num_heads * (shape.value_head_size + 2) * 4
+    return activations + logits + merged + shape.num_layers * _GRAPH_BYTES_PER_LAYER
+
+
+def graph_rows(max_num_requests: int) -> int:
+    """Of logits, in a captured step at most."""
+    return min(GRAPH_ROWS_MAX, max(max_num_requests, LOGIT_ROWS_MIN))
 
 
 def encoder_bytes(info: ModelInfo, dtype: str) -> int:
@@ -142,6 +168,7 @@ def fixed_bytes(
     max_adapter_rank: int = 64,
     num_devices: int = 1,
     keeps_fp8: bool = False,
+    has_graphs: bool = False,
 ) -> int:
     """On each device, all that a replica of the first model, with the others as drafts, holds beside its KV cache.
 
@@ -151,7 +178,9 @@ def fixed_bytes(
     """
     adapters = adapters_bytes(models[0], dtype, num_adapters, max_adapter_rank, max_batch_tokens)
     resident = sum(_resident_bytes(model, dtype, num_devices, is_cuda=is_cuda, keeps_fp8=keeps_fp8) for model in models)
-    step = step_bytes(models, dtype, max_batch_tokens, max_num_requests, keeps_fp8=keeps_fp8)
+    step = step_bytes(
+        models, dtype, max_batch_tokens, max_num_requests, keeps_fp8=keeps_fp8, has_graphs=has_graphs and is_cuda
+    )
     return process_bytes(is_cuda) + resident + adapters + step
 
 
@@ -162,9 +191,12 @@ def step_bytes(
     max_num_requests: int,
     *,
     keeps_fp8: bool = False,
+    has_graphs: bool = False,
 ) -> int:
-    """Of `fixed_bytes` what is held only while a full step runs: a load that has just ended does not show it."""
-    return sum(
+    """Of `fixed_bytes` what is held only while a full step runs, or once steps were captured, which with `has_graphs`
+    those of the first model are: a load that has just ended does not show it."""
+    graphs = graph_bytes(models[0], dtype, max_batch_tokens, max_num_requests) if has_graphs else 0
+    return graphs + sum(
         activation_bytes(model, dtype, max_batch_tokens, max_num_requests)
         + encoder_bytes(model, dtype)
         + (rounding_bytes(model, max_batch_tokens) if keeps_fp8 else 0)
@@ -199,6 +231,7 @@ def replica_bytes(
     num_devices: int = 1,
     keeps_fp8: bool = False,
     is_kv_fp8: bool = False,
+    has_graphs: bool = False,
 ) -> int:
     """What one worker takes on each device to hold `concurrency` requests of full context at once."""
     models = [info] if draft is None else [info, draft]
@@ -212,6 +245,7 @@ def replica_bytes(
         max_adapter_rank=max_adapter_rank,
         num_devices=num_devices,
         keeps_fp8=keeps_fp8,
+        has_graphs=has_graphs,
     )
     return fixed + kv_cache_bytes(
         models,
@@ -238,6 +272,7 @@ def num_kv_blocks(
     known_fixed_bytes: int | None = None,
     keeps_fp8: bool = False,
     is_kv_fp8: bool = False,
+    has_graphs: bool = False,
 ) -> int:
     """How many KV blocks fit a budget; the inverse of `replica_bytes`. 0 when the rest alone exceeds it.
 
@@ -257,9 +292,17 @@ def num_kv_blocks(
             num_adapters=num_adapters,
             max_adapter_rank=max_adapter_rank,
             keeps_fp8=keeps_fp8,
+            has_graphs=has_graphs,
         )
     block_bytes = block_size * sum(kv_bytes_per_token(model, dtype, is_kv_fp8=is_kv_fp8) for model in models)
     return max(0, memory_budget_bytes - fixed) // block_bytes
+
+
+def _activations_per_token(info: ModelInfo) -> int:
+    """Elements."""
+    shape = info.attention
+    attention = (shape.num_heads + shape.num_kv_heads) * (shape.head_size + shape.value_head_size)
+    return 2 * info.hidden_size + max(attention, 3 * info.intermediate_size)
 
 
 def _kv_bytes_per_token(info: ModelInfo, dtype: str, num_devices: int, is_kv_fp8: bool) -> int:

@@ -71,6 +71,8 @@ class LlmSettings(Settings, frozen=True, kw_only=True, tag="llm"):
     """Layers of transformers are exchanged for ones of fewer operations; False: they stay as they are."""
     enable_kernels: bool = True
     """On CUDA, Triton kernels for what is between matrix products, addons and experts; False: torch's operations."""
+    enable_graphs: bool = True
+    """On CUDA, small steps are captured and replayed; False: each is launched kernel by kernel."""
     speculation: Speculation = Speculation()
     max_num_adapters: int = 0
     """LoRA addons that can be loaded at the same time; 0: none."""

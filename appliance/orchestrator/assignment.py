@@ -142,6 +142,7 @@ def _settings(
                 enable_prefix_cache=settings.enable_prefix_cache,
                 enable_patches=settings.enable_patches,
                 enable_kernels=settings.enable_kernels,
+                enable_graphs=settings.enable_graphs,
                 speculation=_speculation(deployment, draft),
                 max_num_adapters=settings.addons_max if deployment.enable_addons else 0,
                 max_adapter_rank=settings.addon_rank_max,

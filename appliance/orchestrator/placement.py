@@ -150,9 +150,10 @@ def fixed_bytes_of(
             return footprint.num_bytes + fixed_step_bytes(info, dtype, batch_size)
         return fixed_replica_bytes(info, dtype, batch_size=batch_size, is_cuda=is_cuda)
     models, tokens = _models(deployment, info, settings, draft), settings.max_batch_tokens
-    requests = settings.max_num_requests
+    requests, has_graphs = settings.max_num_requests, is_cuda and settings.enable_graphs
     if footprint is not None and deployment.accelerator_count == 1:
-        step = step_bytes(models, dtype, tokens, requests, keeps_fp8=keeps_fp8(deployment, info, devices))
+        keeps = keeps_fp8(deployment, info, devices)
+        step = step_bytes(models, dtype, tokens, requests, keeps_fp8=keeps, has_graphs=has_graphs)
         return footprint.num_bytes - footprint.kv_bytes + step
     return fixed_bytes(
         models,
@@ -164,6 +165,7 @@ def fixed_bytes_of(
         max_adapter_rank=settings.addon_rank_max,
         num_devices=deployment.accelerator_count,
         keeps_fp8=keeps_fp8(deployment, info, devices),
+        has_graphs=has_graphs,
     )
 
 

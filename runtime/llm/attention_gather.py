@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from models.info import AttentionInfo
-from runtime.llm.forward_context import StepAttention
+from runtime.llm.forward_context import StepAttention, StepPlan
 from runtime.llm.fp8 import FP8, quantise_rows
 
 _PAD_SLOT = 0
@@ -37,7 +37,7 @@ class Span(NamedTuple):
     num_tokens: int
     num_computed_tokens: int
     """Tokens before these, whose keys are stored already."""
-    block_ids: list[int]
+    block_ids: Sequence[int]
 
     @property
     def num_keys(self) -> int:
@@ -70,6 +70,9 @@ class _Plan(NamedTuple):
 
 class GatherAttention:
     """The back end of one model. `num_blocks` counts the trash block; `is_fp8`: KV is stored in 8-bit floats."""
+
+    trial_spans: Sequence[tuple[int, int]] = ()
+    """Tokens before, and tokens of steps whose first run takes longer than any later one."""
 
     def __init__(
         self,
@@ -141,9 +144,26 @@ class GatherAttention:
         scaled = [part * scale for part, scale in zip(parts, torch.split(scales, 1, dim=-1), strict=True)]
         return torch.cat(scaled, dim=-1).to(self.dtype)
 
-    def prepare(self, spans: list[Span]) -> StepAttention:
+    def plan(self, spans: list[Span]) -> StepPlan:
         """`spans` follow one another without gap, from 0."""
+        return _Unplanned(self, spans)
+
+    def prepare(self, spans: list[Span]) -> StepAttention:
+        """For steps of which nobody else has anything to bring to the device."""
         return GatherStep(self, spans)
+
+
+class _Unplanned:
+    """What this back end needs on the device it brings there by itself, layer by layer."""
+
+    tables: Sequence[NDArray[np.int32]] = ()
+
+    def __init__(self, backend: GatherAttention, spans: list[Span]) -> None:
+        self._backend = backend
+        self._spans = spans
+
+    def begin(self, tables: Sequence[torch.Tensor]) -> StepAttention:
+        return self._backend.prepare(self._spans)
 
 
 class GatherStep:

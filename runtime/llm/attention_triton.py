@@ -1,10 +1,11 @@
 """Paged attention by Triton kernels, for GPUs: the back end beside `attention_gather.py`, over the same KV memory.
 
-Knows which tiles suit the device, and brings each step's tables to it in one copy, without waiting. A layer that asks
-for a window that the model's description does not have is attended to by the gathered path. Imports triton, so only
-workers on CUDA import this (`attention_choice.py`).
+Knows which tiles suit the device, and plans each step's tables, padded where a captured graph reads them. A layer that
+asks for a window that the model's description does not have is attended to by the gathered path. Imports triton, so
+only workers on CUDA import this (`attention_choice.py`).
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,13 +13,27 @@ import torch
 
 from models.info import AttentionInfo
 from runtime.llm.attention_gather import GatherAttention, GatherStep, Span
-from runtime.llm.attention_work import Rows, Table, Tiling, plan_work
+from runtime.llm.attention_work import (
+    FEW_TOKENS,
+    ITEM_FIELDS,
+    MERGE_FIELDS,
+    SEGMENT_KEYS_MIN,
+    Rows,
+    Table,
+    Tiling,
+    WorkCounts,
+    heads_at_once,
+    pad_items,
+    pad_merges,
+    plan_work,
+)
 from runtime.llm.forward_context import StepAttention
 from runtime.llm.kernels.kv_write import write_kv
 from runtime.llm.kernels.paged_attention import Partials, attend_paged, merge_partials, num_columns
+from runtime.llm.staging import Staging
 
-_ALIGNMENT = 4
-"""Elements: Triton would compile once more for tables that begin elsewhere than at a multiple of 16 bytes."""
+NO_SLOT = -1
+"""Of a token that is padding."""
 
 # Rows, keys and stages of tiles, the best first; the first that a device has shared memory for is taken.
 _FEW = [(16, 64, 3), (16, 64, 2), (16, 32, 2), (16, 16, 2), (16, 16, 1)]
@@ -42,6 +57,9 @@ class Tilings(NamedTuple):
 class TritonAttention(GatherAttention):
     """The back end of one model."""
 
+    trial_spans = ((0, 1), (0, FEW_TOKENS + 1), (SEGMENT_KEYS_MIN, 1))
+    """Between them they need every kernel of this back end."""
+
     def __init__(
         self,
         shape: AttentionInfo,
@@ -56,9 +74,78 @@ class TritonAttention(GatherAttention):
         super().__init__(shape, num_blocks=num_blocks, block_size=block_size, dtype=dtype, device=device, is_fp8=is_fp8)
         self.tilings = choose_tilings(shape, dtype, _shared_bytes(device))
         self.windows = {shape.window(layer) for layer in range(shape.num_layers)}
+        self._staging = Staging(device)
+
+    @property
+    def tokens_per_tile(self) -> int:
+        """Of a prompt, that one program takes on."""
+        return self.tilings.many.num_rows // heads_at_once(self.num_sharing, self.tilings.many)
+
+    @property
+    def num_sharing(self) -> int:
+        """Query heads that share a KV head."""
+        return self.shape.num_heads // self.shape.num_kv_heads
+
+    def plan(self, spans: list[Span]) -> "TritonPlan":
+        return TritonPlan(self, spans)
 
     def prepare(self, spans: list[Span]) -> StepAttention:
-        return TritonStep(self, spans)
+        plan = self.plan(spans)
+        return plan.begin(self._staging.bring(plan.tables))
+
+
+class TritonPlan:
+    """Tables of one batch; implements `graphs.PaddablePlan`."""
+
+    def __init__(self, backend: TritonAttention, spans: list[Span]) -> None:
+        self._backend = backend
+        self._spans = spans
+        self._rows = Rows.of(spans)
+        self._works = [_plan(self._rows, backend, window) for window in backend.windows]
+        self._slots = self._rows.slots(backend.block_size)
+
+    @property
+    def tables(self) -> list[Table]:
+        """Slots, three for each window, block tables."""
+        works = [table for work in self._works for table in (work.few, work.many, work.merges)]
+        return [self._slots, *works, self._rows.block_tables]
+
+    @property
+    def counts(self) -> WorkCounts:
+        """Of the window that needs most of each."""
+        return WorkCounts(
+            num_few=max(len(work.few) for work in self._works),
+            num_many=max(len(work.many) for work in self._works),
+            num_merges=max(len(work.merges) for work in self._works),
+            num_partials=max(work.num_partials for work in self._works),
+            num_blocks=len(self._rows.block_tables),
+        )
+
+    def padded(self, num_tokens: int, room: WorkCounts) -> list[Table]:
+        """As `tables`, in the shapes of `table_shapes` but for the last, which is shorter."""
+        padding = range(len(self._slots), num_tokens)
+        slots = np.full(num_tokens, NO_SLOT, dtype=np.int32)
+        slots[: len(self._slots)] = self._slots
+        works = [
+            table
+            for work in self._works
+            for table in (
+                pad_items(work.few, room.num_few, padding),
+                pad_items(work.many, room.num_many, range(0)),
+                pad_merges(work.merges, room.num_merges),
+            )
+        ]
+        return [slots, *works, self._rows.block_tables]
+
+    def table_shapes(self, num_tokens: int, room: WorkCounts) -> list[tuple[int, ...]]:
+        own = [(room.num_few, ITEM_FIELDS), (room.num_many, ITEM_FIELDS), (room.num_merges, MERGE_FIELDS)]
+        return [(num_tokens,), *own * len(self._works), (room.num_blocks,)]
+
+    def begin(self, tables: Sequence[torch.Tensor]) -> StepAttention:
+        return TritonStep(self._backend, tables, self.counts.num_partials, self._spans)
+
+    def begin_padded(self, tables: Sequence[torch.Tensor], room: WorkCounts) -> StepAttention:
+        return TritonStep(self._backend, tables, room.num_partials)
 
 
 class _Launches(NamedTuple):
@@ -70,21 +157,21 @@ class _Launches(NamedTuple):
 
 
 class TritonStep:
-    """One batch, for all layers; implements `forward_context.StepAttention`."""
+    """One batch, for all layers; implements `forward_context.StepAttention`. `spans`: None in a captured step."""
 
-    def __init__(self, backend: TritonAttention, spans: list[Span]) -> None:
+    def __init__(
+        self,
+        backend: TritonAttention,
+        tables: Sequence[torch.Tensor],
+        num_partials: int,
+        spans: list[Span] | None = None,
+    ) -> None:
         self._backend = backend
         self._spans = spans
         self._gathered: GatherStep | None = None
-        rows = Rows.of(spans)
-        works = [_plan(rows, backend, window) for window in backend.windows]
-        tables = [table for work in works for table in (work.few, work.many, work.merges)]
-        self._slots, self._block_tables, *on_device = _on_device(
-            [rows.slots(backend.block_size), rows.block_tables, *tables], backend.device
-        )
+        self._slots, *on_device, self._block_tables = tables
         self._launches = {window: _Launches(*on_device[3 * i : 3 * i + 3]) for i, window in enumerate(backend.windows)}
         shape = backend.shape
-        num_partials = max(work.num_partials for work in works)
         self._partials = Partials(num_partials, shape.num_heads, shape.value_head_size, backend.device)
 
     def attend(
@@ -130,6 +217,8 @@ class TritonStep:
         return output
 
     def _gather(self) -> GatherStep:
+        if self._spans is None:
+            raise RuntimeError("a layer's window is not that of the model's description")
         if self._gathered is None:
             self._gathered = GatherStep(self._backend, self._spans)
         return self._gathered
@@ -143,22 +232,11 @@ class _Work(NamedTuple):
 
 
 def _plan(rows: Rows, backend: TritonAttention, window: int | None) -> _Work:
-    num_sharing = backend.shape.num_heads // backend.shape.num_kv_heads
+    num_sharing = backend.num_sharing
     few = plan_work(rows.of_few_tokens(few=True), backend.tilings.few, num_sharing, window)
     many = plan_work(rows.of_few_tokens(few=False), backend.tilings.many, num_sharing, window, few.num_partials)
     merges = np.concatenate([few.merges, many.merges])
     return _Work(few.items, many.items, merges, few.num_partials + many.num_partials)
-
-
-def _on_device(tables: list[Table], device: torch.device) -> list[torch.Tensor]:
-    """In one copy that nobody waits for."""
-    starts = np.cumsum([0, *(-(-table.size // _ALIGNMENT) * _ALIGNMENT for table in tables)])
-    # torch keeps page-locked memory for later, and gives it away again only after the copy from it.
-    staged = torch.empty(int(starts[-1]), dtype=torch.int32, pin_memory=device.type == "cuda")
-    for start, table in zip(starts, tables, strict=False):
-        staged.numpy()[start : start + table.size] = table.reshape(-1)
-    arrived = staged.to(device, non_blocking=True)
-    return [arrived[start : start + table.size].view(table.shape) for start, table in zip(starts, tables, strict=False)]
 
 
 def choose_tilings(shape: AttentionInfo, dtype: torch.dtype, shared_bytes: int) -> Tilings:

@@ -4,7 +4,8 @@ What is done for a request follows from that request alone: which tiling, how ma
 where. So its result is the same to the bit whatever else is in the batch.
 """
 
-from itertools import chain
+from array import array
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ Table = NDArray[np.int32]
 ITEM_FIELDS = 8
 """Of one program: first token in the batch, number of tokens, position of the first, first key, key to stop before,
 where the block table begins, where its partials begin (-1: it writes the output), unused."""
+_FIRST_TOKEN, _NUM_TOKENS, _PARTIAL = 0, 1, 6
 MERGE_FIELDS = 4
 """Of one token whose keys are in segments: its place in the batch, its first partial, how far apart its partials lie,
 how many there are."""
@@ -56,12 +58,9 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, spans: list[Span]) -> "Rows":
-        start, num_tokens, num_computed_tokens, lengths = np.array(
-            [(span.start, span.num_tokens, span.num_computed_tokens, len(span.block_ids)) for span in spans],
-            dtype=np.int32,
-        ).T
-        block_ids = chain.from_iterable(span.block_ids for span in spans)
-        block_tables = np.fromiter(block_ids, dtype=np.int32, count=int(lengths.sum()))
+        columns = [(span.start, span.num_tokens, span.num_computed_tokens, len(span.block_ids)) for span in spans]
+        start, num_tokens, num_computed_tokens, lengths = np.array(columns, dtype=np.int32).reshape(-1, 4).T
+        block_tables = _joined(span.block_ids for span in spans)
         return cls(start, num_tokens, num_computed_tokens, _starts(lengths), block_tables)
 
     def of_few_tokens(self, *, few: bool) -> "Rows":
@@ -92,6 +91,17 @@ class Work(NamedTuple):
     """[tokens, MERGE_FIELDS]."""
     num_partials: int
     """From `first_partial` on."""
+
+
+class WorkCounts(NamedTuple):
+    """How much a step's tables hold of each; or those of all the steps that are padded to one size."""
+
+    num_few: int
+    """Programs for requests of few tokens, and for others."""
+    num_many: int
+    num_merges: int
+    num_partials: int
+    num_blocks: int
 
 
 def plan_work(rows: Rows, tiling: Tiling, num_sharing: int, window: int | None, first_partial: int = 0) -> Work:
@@ -149,6 +159,30 @@ def _merges(rows: Rows, segments: _Segments, partial_start: Table) -> Table:
     row, token = _repeat(np.where(segments.number > 1, rows.num_tokens, 0))
     columns = (rows.start[row] + token, partial_start[row] + token, rows.num_tokens[row], segments.number[row])
     return np.stack(columns, axis=1).astype(np.int32)
+
+
+def pad_items(items: Table, num_items: int, padding: range) -> Table:
+    """With programs that do nothing; but for each token in `padding` one writes zeros to the output."""
+    padded = np.zeros((num_items, ITEM_FIELDS), dtype=np.int32)
+    padded[:, _PARTIAL] = -1
+    stop = len(items) + len(padding)
+    padded[: len(items)] = items
+    padded[len(items) : stop, _FIRST_TOKEN] = padding
+    padded[len(items) : stop, _NUM_TOKENS] = 1
+    return padded
+
+
+def pad_merges(merges: Table, num_merges: int) -> Table:
+    """With such as merge nothing."""
+    padded = np.zeros((num_merges, MERGE_FIELDS), dtype=np.int32)
+    padded[: len(merges)] = merges
+    return padded
+
+
+def _joined(block_tables: Iterable[Sequence[int]]) -> Table:
+    """Arrays are copied as they are; of other sequences each number has to be looked at."""
+    arrays = [table if isinstance(table, array) else array("i", table) for table in block_tables]
+    return np.frombuffer(bytearray().join(arrays), dtype=np.int32)
 
 
 def _starts(lengths: Table) -> Table:

@@ -79,7 +79,7 @@ class BlockPool:
     def is_free(self, block_id: int) -> bool:
         return self._ref_counts[block_id] == 0
 
-    def check_integrity(self, block_tables: Iterable[list[int]]) -> None:
+    def check_integrity(self, block_tables: Iterable[Iterable[int]]) -> None:
         """Raise AssertionError unless the pool agrees with itself and with every block table in existence."""
         owners = Counter(block_id for block_table in block_tables for block_id in block_table)
         assert owners[TRASH_BLOCK] == 0, "the trash block is in a block table"

@@ -1,20 +1,27 @@
 """One forward of a model over rows of tokens of several requests, flattened into a single sequence.
 
-Tells attention where each row's keys are, and computes logits only where they are asked for. Knows token ids,
-positions and block tables; nothing of requests, drafts or sampling.
+Tells attention where each row's keys are, and computes logits only where they are asked for. A step whose size was
+captured is replayed (`graphs.py`), any other computed layer by layer; its numbers come to the device in one copy either
+way. Knows token ids, positions and block tables; nothing of requests, drafts or sampling.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from typing import Any, NamedTuple, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
+from typing import Any, NamedTuple, Protocol, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from runtime.llm.adapters.adaptation import Adaptation
 from runtime.llm.attention_gather import GatherAttention, Span
-from runtime.llm.forward_context import use_attention
-from runtime.llm.language_head import LanguageHead
+from runtime.llm.block_pool import TRASH_BLOCK
+from runtime.llm.forward_context import StepPlan, use_attention
+from runtime.llm.graphs import PaddablePlan, StepGraph, StepGraphs
+from runtime.llm.network import Inputs, Network, Numbers, Outputs
 from runtime.llm.request import Adapter, PromptImage
+from runtime.llm.staging import Staging
 
 
 class TokenRow(NamedTuple):
@@ -23,7 +30,7 @@ class TokenRow(NamedTuple):
     token_ids: Sequence[int]
     start: int
     """Position of the first; the keys of all tokens before it are stored."""
-    block_ids: list[int]
+    block_ids: Sequence[int]
     images: Sequence[PromptImage] = ()
     """The request's, wherever in it they are."""
     adapter: Adapter | None = None
@@ -37,7 +44,10 @@ class Vision(Protocol):
 
 
 class Forward:
-    """`model` is a `…ForCausalLM` whose attention is `attention.attend`; without `adaptation` no row has an adapter."""
+    """`model` is a `…ForCausalLM` whose attention is `attention.attend`; without `adaptation` no row has an adapter.
+
+    With `graphs` there is no `vision`, and what `attention` plans can be padded.
+    """
 
     def __init__(
         self,
@@ -45,46 +55,111 @@ class Forward:
         attention: GatherAttention,
         vision: Vision | None = None,
         adaptation: Adaptation | None = None,
+        graphs: StepGraphs | None = None,
     ) -> None:
-        self._decoder = getattr(model, model.base_model_prefix)
-        self._head = LanguageHead(model)
+        assert graphs is None or vision is None, "no image is in a graph"
+        self._network = Network(model)
         self._attention = attention
-        self._device = attention.device
+        self._staging = Staging(attention.device)
         self._vision = vision
         self._adaptation = adaptation
+        self._graphs = graphs
 
-    def compute(self, rows: Sequence[TokenRow]) -> "Computed":
-        """Store the KV of every token."""
-        token_ids: list[int] = []
-        positions: list[int] = []
-        spans: list[Span] = []
-        for row in rows:
-            num_tokens = len(row.token_ids)
-            spans.append(Span(len(token_ids), num_tokens, row.start, row.block_ids))
-            token_ids += row.token_ids
-            positions += range(row.start, row.start + num_tokens)
-        with torch.inference_mode(), use_attention(self._attention.prepare(spans)):
-            inputs = {
-                "input_ids": torch.tensor([token_ids], device=self._device),
-                "position_ids": torch.tensor([positions], device=self._device),
-            }
-            if self._vision is not None:
-                self._vision.adapt(inputs, rows)
-            # use_cache is said aloud because the config's default would build a second cache.
-            with self._adaptation.applied(rows) if self._adaptation is not None else nullcontext():
-                decoded = self._decoder(**inputs, use_cache=False)
-        return Computed(self._head, decoded, self._device)
+    def compute(self, rows: Sequence[TokenRow], logit_rows: Sequence[int] = ()) -> "Computed":
+        """Store the KV of every token. `logit_rows`: tokens of the flattened batch whose logits will be asked for."""
+        flat = _flatten(rows)
+        plan = self._attention.plan(flat.spans)
+        numbers = Numbers(flat.token_ids, flat.positions, np.array(logit_rows, dtype=np.int64))
+        with torch.inference_mode(), self._adapted(rows):
+            graph = self._graph(rows, plan, numbers)
+            inputs = self._bring(numbers, plan, graph)
+            outputs = self._run(rows, plan, inputs) if graph is None else graph.replay(len(logit_rows))
+        return Computed(self._network, self._staging, outputs, list(logit_rows))
+
+    def warm_up(self, max_context_length: int) -> None:
+        """Compile what is compiled when it is first needed, and capture the smallest step."""
+        for start, num_tokens in self._attention.trial_spans:
+            if start + num_tokens <= max_context_length:
+                num_blocks = -(-(start + num_tokens) // self._attention.block_size)
+                self.compute([TokenRow([0] * num_tokens, start, [TRASH_BLOCK + 1] * num_blocks)], [0])
+        if self._graphs is not None:
+            with self._adapted(()):
+                self._graphs.warm_up()
+
+    def rest(self) -> bool:
+        """Use a pause; whether there is more to do."""
+        if self._graphs is None:
+            return False
+        with self._adapted(()):  # what the last step had is not in the next graph
+            return self._graphs.capture_next()
+
+    def _graph(self, rows: Sequence[TokenRow], plan: StepPlan, numbers: Numbers) -> StepGraph | None:
+        if self._graphs is None:
+            return None
+        has_adapters = any(row.adapter is not None for row in rows)
+        if has_adapters and (self._adaptation is None or not self._adaptation.is_replayable):
+            return None
+        return self._graphs.find(
+            cast("PaddablePlan", plan), len(numbers.token_ids), len(numbers.logit_rows), has_adapters=has_adapters
+        )
+
+    def _adapted(self, rows: Sequence[TokenRow]) -> AbstractContextManager[None]:
+        return nullcontext() if self._adaptation is None else self._adaptation.applied(rows)
+
+    def _bring(self, numbers: Numbers, plan: StepPlan, graph: StepGraph | None) -> Inputs:
+        if graph is not None:
+            return graph.bring(self._staging, numbers, cast("PaddablePlan", plan))
+        token_ids, positions, logit_rows, *tables = self._staging.bring([*numbers, *plan.tables])
+        return Inputs(token_ids, positions, logit_rows, tables)
+
+    def _run(self, rows: Sequence[TokenRow], plan: StepPlan, inputs: Inputs) -> Outputs:
+        by_name = inputs.by_name()
+        if self._vision is not None:
+            self._vision.adapt(by_name, rows)
+        with use_attention(plan.begin(inputs.tables)):
+            decoded = self._network.decode(by_name)
+        if not len(inputs.logit_rows):
+            return Outputs(decoded, None)
+        return Outputs(decoded, self._network.logits(decoded, inputs.logit_rows))
 
 
 class Computed:
-    """What the decoder made of a flattened batch."""
+    """What the decoder made of a flattened batch; valid until the next one is computed."""
 
-    def __init__(self, head: LanguageHead, decoded: Any, device: torch.device) -> None:
-        self._head = head
-        self._decoded = decoded
-        self._device = device
+    def __init__(self, network: Network, staging: Staging, outputs: Outputs, logit_rows: list[int]) -> None:
+        self._network = network
+        self._staging = staging
+        self._outputs = outputs
+        self._logit_rows = logit_rows
+        """Of the logits that are there."""
 
     def logits(self, positions: list[int]) -> torch.Tensor:
         """[positions, vocabulary]: what follows the tokens at these positions of the flattened batch."""
+        if self._outputs.logits is not None and positions == self._logit_rows:
+            return self._outputs.logits
         with torch.inference_mode():
-            return self._head.logits(self._decoded, torch.tensor(positions, device=self._device))
+            (rows,) = self._staging.bring([np.array(positions, dtype=np.int64)])
+            return self._network.logits(self._outputs.decoded, rows)
+
+
+class _Flat(NamedTuple):
+    """Rows one behind another."""
+
+    token_ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    spans: list[Span]
+
+
+def _flatten(rows: Sequence[TokenRow]) -> _Flat:
+    lengths = np.array([len(row.token_ids) for row in rows])
+    stops = np.cumsum(lengths)
+    firsts = stops - lengths
+    # Positions of a row begin at its own start, places in the batch at its first.
+    offsets = np.array([row.start for row in rows]) - firsts
+    positions = np.arange(stops[-1]) + np.repeat(offsets, lengths)
+    token_ids = np.fromiter(chain.from_iterable(row.token_ids for row in rows), dtype=np.int64, count=int(stops[-1]))
+    spans = [
+        Span(first, len(row.token_ids), row.start, row.block_ids)
+        for first, row in zip(firsts.tolist(), rows, strict=True)
+    ]
+    return _Flat(token_ids, positions, spans)

@@ -4,11 +4,13 @@ A module-level variable and not keyword arguments, because not every decoder of 
 layers. Only the engine's thread runs a forward, one at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 
 class StepAttention(Protocol):
@@ -30,6 +32,17 @@ class StepAttention(Protocol):
         All tensors are [tokens, heads, head size], the batch flattened; so is the result, contiguous. Values may be of
         another size than keys. With `softcap` a score x counts as softcap × tanh(x ÷ softcap).
         """
+
+
+class StepPlan(Protocol):
+    """What a back end has decided on the host for one batch."""
+
+    @property
+    def tables(self) -> Sequence[NDArray[np.int32]]:
+        """To be brought to the device, together with whatever else the step needs there."""
+
+    def begin(self, tables: Sequence[torch.Tensor]) -> StepAttention:
+        """`tables` have arrived."""
 
 
 _current: StepAttention | None = None

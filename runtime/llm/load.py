@@ -12,15 +12,17 @@ import torch
 from models.info import ModelInfo
 from models.llm_folder import inspect_llm
 from models.sizing import num_kv_blocks
-from runtime.device_memory import DeviceMemory
+from runtime.device_memory import DeviceMemory, Pool
 from runtime.engine import LoadedEngine, LoadRefused, ReportProgress
 from runtime.imported_files import inspect_imported
 from runtime.llm.adapters.load import AdapterSupport, support_adapters
 from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import GatherAttention
+from runtime.llm.cuda_graphs import choose_graphs
 from runtime.llm.engine import LlmEngine
 from runtime.llm.fp8 import can_multiply, has_fp8
 from runtime.llm.frontend import LlmFrontend
+from runtime.llm.graphs import StepGraphs
 from runtime.llm.kernel_choice import Kernels, choose_kernels
 from runtime.llm.latents import choose_latents
 from runtime.llm.linear import Packing
@@ -65,9 +67,7 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
     held = _fill(model, directory, settings, info, draft_info, num_blocks, kernels, stages)
 
     stages.begin("warm-up", 0.9)
-    runner = ModelRunner(
-        held.model, held.attention, held.packing, held.vision, held.adapters.adaptation, kernels.sampling
-    )
+    runner = held.runner(kernels)
     runner.warm_up()
     footprint = footprint_bytes(device, held.kv_bytes) + held.adapters.num_bytes  # not taken yet
 
@@ -84,7 +84,7 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
         cache_root=_cache_root(info, settings),
         speculation=settings.speculation,
         draft_model=None if held.draft is None else held.draft.model,
-        memory=DeviceMemory(device, held.attentions, held.features),
+        memory=DeviceMemory(device, held.pools, held.features),
         rest=runner.rest,
     )
     capacity = (num_blocks - 1) * settings.block_size
@@ -118,6 +118,13 @@ class _Held(NamedTuple):
     vision: VisionInputs | None
     draft: LoadedDraft | None
     adapters: AdapterSupport
+    graphs: StepGraphs | None
+
+    def runner(self, kernels: Kernels) -> ModelRunner:
+        adaptation = self.adapters.adaptation
+        return ModelRunner(
+            self.model, self.attention, self.packing, self.vision, adaptation, kernels.sampling, self.graphs
+        )
 
     @property
     def features(self) -> ImageFeatures | None:
@@ -126,6 +133,11 @@ class _Held(NamedTuple):
     @property
     def attentions(self) -> list[GatherAttention]:
         return [self.attention] if self.draft is None else [self.attention, self.draft.attention]
+
+    @property
+    def pools(self) -> list[Pool]:
+        # Graphs read KV memory where it was: they are let go before it.
+        return [*([] if self.graphs is None else [self.graphs]), *self.attentions]
 
     @property
     def kv_bytes(self) -> int:
@@ -170,10 +182,11 @@ def _fill(
             backend=settings.attention,
             is_fp8=settings.kv_cache_dtype == "fp8",
         )
+        graphs = choose_graphs(loaded.model, attention, info, settings)
     except (MemoryError, torch.OutOfMemoryError) as error:
         message = f"the device ran out of memory while {info.weight_bytes} bytes of weights were loaded"
         raise LoadRefused(message, FailureCode.OVERLOADED) from error
-    return _Held(loaded.model, loaded.packing, attention, vision, draft, adapters)
+    return _Held(loaded.model, loaded.packing, attention, vision, draft, adapters, graphs)
 
 
 def _inspect_draft(target_dir: Path, settings: LlmSettings) -> ModelInfo | None:
@@ -223,6 +236,7 @@ def _num_blocks(info: ModelInfo, draft: ModelInfo | None, settings: LlmSettings)
         known_fixed_bytes=settings.fixed_bytes,
         keeps_fp8=settings.keeps_fp8,
         is_kv_fp8=settings.kv_cache_dtype == "fp8",
+        has_graphs=settings.enable_graphs,
     )
     if fitting < 1:
         message = f"{settings.memory_budget_bytes} bytes hold the model but not one block of KV cache, or not the model"

@@ -14,6 +14,7 @@ from runtime.llm.adapters.adaptation import Adaptation
 from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.block_pool import TRASH_BLOCK
 from runtime.llm.forward import Forward, TokenRow, Vision
+from runtime.llm.graphs import StepGraphs
 from runtime.llm.linear import Packing
 from runtime.llm.masks import Mask, MaskFiller, PendingMasks
 from runtime.llm.prompt_logprobs import PromptToken, prompt_logprobs, wanted_tokens
@@ -38,11 +39,14 @@ class ModelRunner:
         vision: Vision | None = None,
         adaptation: Adaptation | None = None,
         sampling_kernels: SamplingKernels | None = None,
+        graphs: StepGraphs | None = None,
     ) -> None:
-        self._forward = Forward(model, attention, vision, adaptation)
+        self._forward = Forward(model, attention, vision, adaptation, graphs)
         self._packing = packing
         self._sampling_kernels = sampling_kernels
-        self._mask_filler = MaskFiller(model.config.get_text_config().vocab_size)
+        config = model.config.get_text_config()
+        self._mask_filler = MaskFiller(config.vocab_size)
+        self._max_context_length = getattr(config, "max_position_embeddings", 0)
         self._last_forward_s = 0.0
 
     def warm_up(self) -> None:
@@ -58,13 +62,18 @@ class ModelRunner:
             block_ids=[TRASH_BLOCK + 1],
         )
         self.execute(Batch([ScheduledRequest(request, 1, True)]))
+        self._forward.warm_up(self._max_context_length)
         self._last_forward_s = 0.0  # the first request has waited for the load, let it not wait for packing, too
 
     def rest(self) -> bool:
-        """Pack for a moment, since there are no requests; whether layers are left. No step is longer for the next."""
+        """Pack for a moment or capture a step, since there are no requests; whether there is more to do.
+
+        No step is longer for the next.
+        """
         self._last_forward_s = 0.0
         self._packing.advance(_REST_S)
-        return bool(self._packing)
+        has_more = self._forward.rest()
+        return bool(self._packing) or has_more
 
     def execute(self, batch: Batch) -> list[RowResult]:
         """Write the KV of every scheduled token; a result for each row, in the batch's order."""
@@ -72,12 +81,13 @@ class ModelRunner:
         self._packing.advance(self._last_forward_s)
         started_at = perf_counter()
         masks = self._mask_filler.begin(batch.scheduled)
-        computed = self._forward.compute([_token_row(row) for row in batch.scheduled])
+        sampled_positions = _sampled_positions(batch)
+        computed = self._forward.compute([_token_row(row) for row in batch.scheduled], sampled_positions)
         plan = _Plan(batch, masks)
         sampled: list[SampledToken] = []
-        if plan.sampled_positions:
+        if sampled_positions:
             with torch.inference_mode():
-                sampled = sample(computed.logits(plan.sampled_positions), plan.sampled_rows, self._sampling_kernels)
+                sampled = sample(computed.logits(sampled_positions), plan.sampled_rows, self._sampling_kernels)
         in_prompt = prompt_logprobs(plan.prompt_tokens, computed.logits) if plan.prompt_tokens else []
         self._last_forward_s = perf_counter() - started_at
         return plan.results(sampled, in_prompt)
@@ -87,8 +97,6 @@ class _Plan:
     """Which logits of a computed batch are wanted, and for what."""
 
     def __init__(self, batch: Batch, masks: PendingMasks) -> None:
-        self.sampled_positions: list[int] = []
-        """In the flattened batch: the last token of each row that is sampled, and its draft."""
         self.sampled_rows: list[SampledRow] = []
         self.prompt_tokens: list[PromptToken] = []
         self._batch = batch
@@ -114,10 +122,8 @@ class _Plan:
         return results
 
     def _add(self, row: ScheduledRequest, first: int) -> None:
-        request, num_tokens, is_sampled, draft = row
+        request, num_tokens, is_sampled, _ = row
         if is_sampled:
-            last = first + num_tokens - 1
-            self.sampled_positions += range(last, last + len(draft) + 1)
             self.sampled_rows += _sampled_rows(row, self._masks.of(row))
         wanted: list[PromptToken] = []
         if request.num_prompt_logprobs:
@@ -125,6 +131,17 @@ class _Plan:
             wanted = wanted_tokens(request, start, start + num_tokens, first)
             self.prompt_tokens += wanted
         self._num_prompt_tokens.append(len(wanted))
+
+
+def _sampled_positions(batch: Batch) -> list[int]:
+    """In the flattened batch: the last token of each row that is sampled, and its draft."""
+    positions: list[int] = []
+    stop = 0
+    for _, num_tokens, is_sampled, draft in batch.scheduled:
+        stop += num_tokens + len(draft)
+        if is_sampled:
+            positions += range(stop - len(draft) - 1, stop)
+    return positions
 
 
 def _token_row(row: ScheduledRequest) -> TokenRow:

@@ -4,7 +4,8 @@ A request has no phases. `num_computed_tokens` advances towards `num_tokens`; pr
 prefix-cache hit and the resumption after a preemption differ only in how far apart the two are.
 """
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal, NamedTuple, Protocol
@@ -121,8 +122,9 @@ class Request:
 
     # Written by the scheduler.
     status: RequestStatus = RequestStatus.WAITING
-    block_ids: list[int] = field(default_factory=list)
-    """The block table: token i lives in block `block_ids[i // block_size]`, slot `i % block_size`."""
+    block_ids: MutableSequence[int] = field(default_factory=lambda: array("i"))
+    """The block table: token i lives in block `block_ids[i // block_size]`, slot `i % block_size`. An array, so that a
+    step of many long requests takes it as it is."""
     num_preemptions: int = 0
     num_queued_tokens: int = 0
     """What it counts for in a bounded queue: its prompt, less what another choice computes for it."""

@@ -7,6 +7,8 @@ the others then begin with its full blocks; the rest, less than a block, each co
 and finishing are the engine's.
 """
 
+from array import array
+
 from runtime.llm.backlog import Backlog
 from runtime.llm.block_pool import BlockPool
 from runtime.llm.fair_queue import FairQueue
@@ -182,7 +184,7 @@ class Scheduler:
             return None
         for block_id in cached_block_ids:
             self._pool.share(block_id)
-        request.block_ids = cached_block_ids + [self._pool.allocate() for _ in range(num_new_blocks)]
+        request.block_ids = array("i", cached_block_ids + [self._pool.allocate() for _ in range(num_new_blocks)])
         request.num_published_blocks = len(cached_block_ids)
         request.num_computed_tokens = len(cached_block_ids) * self._block_size
         self.waiting.remove(request)
@@ -222,7 +224,7 @@ class Scheduler:
         # The last block first, so that of a forgotten prefix the beginning survives longest.
         for block_id in reversed(request.block_ids):
             self._pool.free(block_id)
-        request.block_ids = []
+        request.block_ids = array("i")
         request.num_computed_tokens = 0
 
     def _num_blocks(self, num_tokens: int) -> int:

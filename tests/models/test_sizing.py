@@ -12,6 +12,7 @@ from models.sizing import (
     CPU_PROCESS_BYTES,
     CUDA_PROCESS_BYTES,
     activation_bytes,
+    graph_bytes,
     kv_bytes_per_token,
     kv_cache_bytes,
     num_kv_blocks,
@@ -190,6 +191,23 @@ def test_weights_that_stay_in_8_bits_take_a_byte_each_and_a_scale_for_each_row()
     assert converted - kept == 6_000 - 50 * 4 - rounding_bytes(model, 64)
     assert rounding_bytes(model, 64) == 64 * 14_336 * 5
     assert rounding_bytes(LLAMA_8B, 64) == 0
+
+
+def test_captured_steps_take_what_their_largest_needs_and_only_on_gpus() -> None:
+    layers, merged = 32 * 8 * 1024**2, 256 * 32 * 32 * (128 + 2) * 4
+    logits = 2 * 256 * 128_256 * 2
+    assert graph_bytes(LLAMA_8B, "bfloat16", 2048, 512) == 512 * 51_200 * 2 + logits + merged + layers
+    plan: dict[str, Any] = {
+        "max_context_length": 0,
+        "concurrency": 1,
+        "max_batch_tokens": 2048,
+        "max_num_requests": 512,
+    }
+    for is_cuda, expected in ((True, graph_bytes(LLAMA_8B, "bfloat16", 2048, 512)), (False, 0)):
+        without, with_graphs = (
+            replica_bytes(LLAMA_8B, "bfloat16", **plan, is_cuda=is_cuda, has_graphs=has) for has in (False, True)
+        )
+        assert with_graphs - without == expected
 
 
 def over_devices(model: ModelInfo, num_devices: int) -> int:

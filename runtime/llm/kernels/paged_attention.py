@@ -40,7 +40,10 @@ def attend_paged(
     softcap: float | None,
     tiling: Tiling,
 ) -> None:
-    """Fill the rows of `output` that the items name, or their partials. `output` is contiguous, a query's head too."""
+    """Fill the rows of `output` that the items name, or their partials; an item of no tokens names none.
+
+    `output` is contiguous, a query's head too.
+    """
     num_heads, head_size = query.shape[1:]
     num_kv_heads, width = cache.shape[1:]
     value_size = output.shape[2]
@@ -85,7 +88,7 @@ def attend_paged(
 
 
 def merge_partials(output: torch.Tensor, partials: Partials, merges: torch.Tensor) -> None:
-    """Fill the rows of `output` that the merges name."""
+    """Fill the rows of `output` that the merges name; one of no segments is none."""
     num_heads, value_size = output.shape[1:]
     _merge[(merges.shape[0], num_heads)](
         output,
@@ -140,18 +143,18 @@ def _attend(
     FIRST_SIZE: tl.constexpr = VALUE_SIZE if REST_COLUMNS > 0 else HEAD_SIZE
     WIDTH: tl.constexpr = HEAD_SIZE if REST_COLUMNS > 0 else HEAD_SIZE + VALUE_SIZE
     item = items + tl.program_id(0) * FIELDS
-    kv_head = tl.program_id(1) // GROUPS
-    first, stop, table = tl.load(item + 3), tl.load(item + 4), block_tables + tl.load(item + 5)
+    if tl.load(item + 1) == 0:
+        return
+    kv_head, table = tl.program_id(1) // GROUPS, block_tables + tl.load(item + 5)
+    first, stop, top = tl.load(item + 3), tl.load(item + 4), tl.full([ROWS], float("-inf"), tl.float32)
     tokens, positions, sharing_heads, is_row = _rows(item, tl.program_id(1) % GROUPS, SHARING, AT_ONCE, ROWS)
     heads = kv_head * SHARING + sharing_heads
     query += tokens * query_token_stride + heads * query_head_stride
     queries = _load_queries(query, is_row, FIRST_SIZE, FIRST_COLUMNS)
-    rest_queries = queries
+    rest_queries, cache, scales = queries, cache + kv_head * WIDTH, scales + kv_head * 2
     if REST_COLUMNS > 0:
         rest_queries = _load_queries(query + FIRST_SIZE, is_row, HEAD_SIZE - FIRST_SIZE, REST_COLUMNS)
-    cache, scales = cache + kv_head * WIDTH, scales + kv_head * 2
-    top, total = tl.full([ROWS], float("-inf"), tl.float32), tl.zeros([ROWS], tl.float32)
-    values = tl.zeros([ROWS, VALUE_COLUMNS], tl.float32)
+    total, values = tl.zeros([ROWS], tl.float32), tl.zeros([ROWS, VALUE_COLUMNS], tl.float32)
     if WINDOW == 0:
         # Every row sees the keys up to the first row's position: whole tiles of those need no mask.
         middle = first + tl.maximum(tl.minimum(tl.load(item + 2) + 1, stop) - first, 0) // KEYS * KEYS
@@ -344,7 +347,10 @@ def _merge(
     head = tl.program_id(1)
     token = tl.load(merge).to(tl.int64)
     segments = tl.arange(0, SEGMENTS)
-    is_segment = segments < tl.load(merge + 3)
+    num_segments = tl.load(merge + 3)
+    if num_segments == 0:
+        return
+    is_segment = segments < num_segments
     rows = (tl.load(merge + 1) + segments * tl.load(merge + 2)).to(tl.int64) * NUM_HEADS + head
     tops = tl.load(partial_weights + rows * 2, mask=is_segment, other=float("-inf"))
     totals = tl.load(partial_weights + rows * 2 + 1, mask=is_segment, other=0.0)

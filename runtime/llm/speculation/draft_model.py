@@ -25,6 +25,7 @@ class TorchDraftModel:
     ) -> None:
         self.relative_cost = relative_cost
         self._forward = Forward(model, attention)
+        self._max_context_length = getattr(model.config.get_text_config(), "max_position_embeddings", 0)
         self._packing = packing
         self._vocab_size = vocab_size
         self._computed_until: dict[tuple[str, int], int] = {}
@@ -33,6 +34,10 @@ class TorchDraftModel:
         Not by request, which would keep alive what a finished one holds.
         """
         self._last_forward_s = 0.0
+
+    def warm_up(self) -> None:
+        """Compile what else would be compiled for the first request. KV that it writes is overwritten later."""
+        self._forward.warm_up(self._max_context_length)
 
     def propose(self, batch: Batch, lengths: Mapping[Request, int]) -> dict[Request, list[int]]:
         """Compute all that the batch does, drafts included; and for these of its decode rows a draft so long."""
@@ -74,7 +79,7 @@ class TorchDraftModel:
         return TokenRow([*request.token_ids(first, start + num_tokens), *draft], first, request.block_ids)
 
     def _best_tokens(self, rows: list[TokenRow], positions: list[int]) -> list[int]:
-        computed = self._forward.compute(rows)
+        computed = self._forward.compute(rows, positions)
         if not positions:
             return []
         with torch.inference_mode():

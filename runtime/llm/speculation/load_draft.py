@@ -70,4 +70,5 @@ def load_draft(
         vocab_size=min(draft.vocab_size, target.vocab_size),
         relative_cost=draft.num_parameters / target.num_parameters,
     )
+    model.warm_up()
     return LoadedDraft(model, attention)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.info import AttentionInfo, LatentInfo
-from runtime.llm.attention_gather import GatherAttention
+from runtime.llm.attention_gather import GatherAttention, Span
 from runtime.llm.attention_triton import TritonAttention, choose_tilings
 from runtime.llm.fp8 import has_fp8
 from tests.fakes.attention_requests import BLOCK_SIZE, CASES, SHAPE, Requests
@@ -113,6 +113,13 @@ def test_tiles_of_latents_take_some_of_the_heads(
 def test_tiles_of_float32_are_small() -> None:
     tilings = choose_tilings(SHAPE, torch.float32, 227 * 1024)
     assert [(one.num_rows, one.num_keys) for one in tilings] == [(16, 16), (32, 32)]
+
+
+def test_trials_need_every_kernel() -> None:
+    backend = make_requests([(0, 1)], SHAPE).backend
+    assert isinstance(backend, TritonAttention)
+    needed = [backend.plan([Span(0, now, before, [1] * 100)]).counts for before, now in backend.trial_spans]
+    assert all(max(counts) for counts in list(zip(*needed, strict=True))[:3])
 
 
 class TritonModel(TinyModel):

@@ -1,13 +1,23 @@
 """The tables that attention kernels work by, checked by following them."""
 
 import itertools
+from array import array
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from runtime.llm.attention_gather import Span
-from runtime.llm.attention_work import FEW_TOKENS, SEGMENTS_MAX, Rows, Tiling, Work, plan_work
+from runtime.llm.attention_work import (
+    FEW_TOKENS,
+    SEGMENTS_MAX,
+    Rows,
+    Tiling,
+    Work,
+    pad_items,
+    pad_merges,
+    plan_work,
+)
 
 BLOCK_SIZE = 4
 NUM_SHARING = 3
@@ -102,3 +112,33 @@ def test_no_requests_of_a_kind_is_no_work() -> None:
     rows = Rows.of(make_spans([(3, 1)])).of_few_tokens(few=False)
     work = plan_work(rows, TILING, NUM_SHARING, 5)
     assert (len(work.items), len(work.merges), work.num_partials) == (0, 0, 0)
+
+
+def test_padding_has_a_program_for_each_token_which_visits_nothing_and_others_without_tokens() -> None:
+    items = plan_work(Rows.of(make_spans([(300, 1), (4, 2)])), TILING, NUM_SHARING, None).items
+    padded = pad_items(items, 9, range(3, 5))
+    assert (padded[: len(items)] == items).all()
+    rest = padded[len(items) :]
+    assert rest[:, 0].tolist()[:2] == [3, 4]
+    assert rest[:, 1].tolist() == [1, 1, *[0] * (len(rest) - 2)]
+    assert (rest[:, 3] == rest[:, 4]).all()
+    assert (rest[:, 6] == -1).all()
+
+
+def test_padding_merges_nothing() -> None:
+    merges = plan_work(Rows.of(make_spans([(300, 1)])), TILING, NUM_SHARING, None).merges
+    padded = pad_merges(merges, 3)
+    assert (padded[:1] == merges).all()
+    assert (padded[1:, 3] == 0).all()
+
+
+def test_block_tables_are_joined_whatever_holds_them() -> None:
+    spans = make_spans([(9, 1), (2, 3)])
+    as_arrays = [span._replace(block_ids=array("i", span.block_ids)) for span in spans]
+    expected = [block_id for span in spans for block_id in span.block_ids]
+    assert Rows.of(spans).block_tables.tolist() == Rows.of(as_arrays).block_tables.tolist() == expected
+
+
+def test_a_step_of_no_requests_has_empty_tables() -> None:
+    rows = Rows.of([])
+    assert len(rows.slots(BLOCK_SIZE)) == len(rows.block_tables) == 0

@@ -43,6 +43,14 @@ def test_logits_are_those_of_the_positions_asked_for(tiny: TinyModel) -> None:
     torch.testing.assert_close(computed.logits([4, 0]), everywhere[[4, 0]], rtol=0, atol=1e-5)
 
 
+def test_logits_that_were_announced_are_those_asked_for_later(tiny: TinyModel) -> None:
+    rows = [TokenRow(FIRST, 0, FIRST_BLOCKS)]
+    expected = Forward(tiny.model, tiny.attention()).compute(rows).logits([4, 19])
+    computed = Forward(tiny.model, tiny.attention()).compute(rows, [4, 19])
+    torch.testing.assert_close(computed.logits([4, 19]), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(computed.logits([19]), expected[1:], rtol=0, atol=1e-5)
+
+
 def test_tokens_computed_wrongly_before_are_overwritten(tiny: TinyModel) -> None:
     """What happens to a draft that was refused."""
     right = TokenRow(FIRST, 0, FIRST_BLOCKS)

@@ -1,11 +1,19 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from runtime.llm.attention_gather import GatherAttention
+from runtime.llm.attention_triton import TritonAttention
+from runtime.llm.graph_sizes import GraphSizes
+from runtime.llm.graphs import StepGraphs
 from runtime.llm.model_runner import ModelRunner
+from runtime.llm.network import Network
 from runtime.llm.request import Batch, Request, RowResult, SampledToken, ScheduledRequest
-from tests.fakes.tiny_engine import TinyModel, make_request
-from tests.fakes.tiny_llm import build_tiny_model
+from tests.fakes.recorded_graphs import RecordedGraphs
+from tests.fakes.tiny_engine import TinyModel, make_request, run, token_ids
+from tests.fakes.tiny_llm import VOCAB_SIZE, build_tiny_model
+from tests.fakes.triton_device import IS_INTERPRETED
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +81,41 @@ def test_layers_left_unpacked_are_packed_while_it_serves(tmp_path: Path) -> None
         (again,) = _tokens(runner.execute(Batch([ScheduledRequest(request, 3, True)])))
         assert again.token_id == first.token_id
     assert not tiny.packing
+
+
+class GraphedModel(TinyModel):
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.capturer = RecordedGraphs()
+        # A graph cannot read a file.
+        table = self.model.model.embed_tokens(torch.arange(self.info.vocab_size))
+        self.model.model.embed_tokens = torch.nn.Embedding.from_pretrained(table)  # type: ignore[no-untyped-call]
+
+    def _runner_with(self, attention: GatherAttention) -> ModelRunner:
+        cpu = torch.device("cpu")
+        triton = TritonAttention(
+            attention.shape, num_blocks=200, block_size=attention.block_size, dtype=attention.dtype, device=cpu
+        )
+        sizes = GraphSizes(max_num_logits=32, max_batch_tokens=16, tokens_per_tile=triton.tokens_per_tile)
+        graphs = StepGraphs(Network(self.model), triton, self.capturer, sizes, device=cpu, budget_bytes=100)
+        return ModelRunner(self.model, triton, self.packing, graphs=graphs)
+
+
+@pytest.mark.skipif(not IS_INTERPRETED, reason="tiny models are on the CPU")
+def test_a_model_says_the_same_with_graphs(tmp_path: Path) -> None:
+    directory = build_tiny_model(tmp_path, "qwen3")
+    generator = torch.Generator().manual_seed(5)
+    prompts = [torch.randint(3, VOCAB_SIZE, (length,), generator=generator).tolist() for length in (11, 3, 1)]
+    graphed = GraphedModel(directory)
+    said = [
+        token_ids(
+            run(
+                model.engine(),
+                [make_request(prompt, request_id=str(i), max_tokens=6) for i, prompt in enumerate(prompts)],
+                steps_between=3,
+            )
+        )
+        for model in (TinyModel(directory), graphed)
+    ]
+    assert said[0] == said[1]
+    assert graphed.capturer.num_replays > 3

@@ -34,21 +34,21 @@ def test_a_match_leaves_at_least_one_token_to_compute(
 ) -> None:
     computed = make_request(list(range(20)))
     compute(pool, cache, computed, 20)
-    assert cache.match(make_request(list(range(num_tokens)))) == computed.block_ids[:num_blocks]
+    assert cache.match(make_request(list(range(num_tokens)))) == list(computed.block_ids[:num_blocks])
 
 
 def test_only_computed_full_blocks_are_published(pool: BlockPool, cache: PrefixCache) -> None:
     request = make_request(list(range(20)))
     for num_computed_tokens, num_blocks in [(3, 0), (4, 1), (11, 2), (12, 3), (20, 5)]:
         compute(pool, cache, request, num_computed_tokens)
-        assert cache.match(make_request(list(range(40)))) == request.block_ids[:num_blocks]
+        assert cache.match(make_request(list(range(40)))) == list(request.block_ids[:num_blocks])
 
 
 def test_a_difference_anywhere_before_separates_all_that_follows(pool: BlockPool, cache: PrefixCache) -> None:
     first = make_request([0, *range(1, 12), 99])
     compute(pool, cache, first, 13)
     assert cache.match(make_request([50, *range(1, 12), 99])) == []
-    assert cache.match(make_request([*range(6), 50, *range(7, 12), 99])) == first.block_ids[:1]
+    assert cache.match(make_request([*range(6), 50, *range(7, 12), 99])) == list(first.block_ids[:1])
 
 
 def test_namespaces_never_meet(pool: BlockPool, cache: PrefixCache) -> None:
@@ -75,7 +75,7 @@ def test_adapters_never_meet_under_any_name(pool: BlockPool, cache: PrefixCache)
         requests.append(request)
     again = make_request(prompt, cache_namespace=b"n")
     again.adapter = _Adapter(b"a" * 32)
-    assert cache.match(again) == requests[2].block_ids[:2]
+    assert cache.match(again) == list(requests[2].block_ids[:2])
 
 
 def test_digests_depend_on_secret_and_model(pool: BlockPool) -> None:
@@ -108,7 +108,7 @@ def test_a_match_ends_at_the_first_block_that_was_reused(pool: BlockPool, cache:
     while (block_id := pool.allocate()) != request.block_ids[1]:
         taken.append(block_id)
     assert request.block_ids[2] in taken, "of a freed prefix the end goes first"
-    assert cache.match(make_request(list(range(13)))) == request.block_ids[:1]
+    assert cache.match(make_request(list(range(13)))) == list(request.block_ids[:1])
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_a_request_takes_no_more_than_it_may_and_leaves_the_tokens_whose_logprob
     compute(pool, cache, computed, 13)
     request = make_request(computed.prompt_token_ids)
     request.cache_max_tokens, request.num_prompt_logprobs = cache_max_tokens, num_prompt_logprobs
-    assert cache.match(request) == computed.block_ids[:num_blocks]
+    assert cache.match(request) == list(computed.block_ids[:num_blocks])
     request.output_token_ids.append(0)
-    assert cache.match(request) == computed.block_ids[:3], "what it computed itself, after a preemption"
+    assert cache.match(request) == list(computed.block_ids[:3]), "what it computed itself, after a preemption"
 
 
 def test_where_calls_share_nothing_choices_of_one_do(pool: BlockPool) -> None:
@@ -132,5 +132,5 @@ def test_where_calls_share_nothing_choices_of_one_do(pool: BlockPool) -> None:
     choices = [make_request(list(range(9)), request_id="one", index=i) for i in range(2)]
     cache.hash_prompt(choices)
     compute(pool, cache, choices[0], 9)
-    assert cache.match(choices[1]) == choices[0].block_ids[:2]
+    assert cache.match(choices[1]) == list(choices[0].block_ids[:2])
     assert cache.match(make_request(list(range(9)), request_id="other")) == []

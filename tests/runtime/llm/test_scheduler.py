@@ -142,7 +142,7 @@ def test_decode_preempts_the_youngest_when_blocks_run_out() -> None:
         assert step(scheduler) == [("old", 1, True), ("young", 1, True)]
     # Both have filled two blocks. One of the young one's goes to the old one; what is left does not bring it back.
     assert step(scheduler) == [("old", 1, True)]
-    assert (young.status, young.num_preemptions, young.block_ids) == (RequestStatus.WAITING, 1, [])
+    assert (young.status, young.num_preemptions, list(young.block_ids)) == (RequestStatus.WAITING, 1, [])
     assert (old.status, old.num_preemptions) == (RequestStatus.RUNNING, 0)
     scheduler.finish(old)
     # Prompt and output are recomputed like any prompt, but for the block that nobody took.

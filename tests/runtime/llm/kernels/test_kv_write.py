@@ -9,6 +9,13 @@ from tests.fakes.triton_device import DEVICE
 NUM_SLOTS = 40
 
 
+def test_a_token_without_a_slot_is_not_written() -> None:
+    cache = torch.zeros(NUM_SLOTS, 2, 32, device=DEVICE)
+    key, value = (torch.ones(3, 2, 16, device=DEVICE) for _ in range(2))
+    write_kv(cache, key, value, torch.tensor([7, -1, 4], dtype=torch.int32, device=DEVICE))
+    assert cache.flatten(1).any(dim=1).nonzero().flatten().tolist() == [4, 7]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     ("num_tokens", "num_kv_heads", "head_size", "value_size"),

@@ -50,6 +50,14 @@ def put_out(request: Request, tokens: list[int]) -> None:
     request.num_computed_tokens = request.num_tokens - 1
 
 
+def test_before_the_first_request_it_computes_what_is_compiled_then(tiny: TinyModel) -> None:
+    attention = tiny.attention()
+    attention.trial_spans = [(0, 3)]
+    model = TorchDraftModel(tiny.model, attention, tiny.packing, vocab_size=tiny.info.vocab_size, relative_cost=0.1)
+    model.warm_up()
+    assert attention.caches[-1].flatten(1).any(dim=1).sum() == 3
+
+
 def test_it_proposes_what_the_model_says_next(tiny: TinyModel, expected: list[list[int]]) -> None:
     draft_model, requests = tiny.draft_model(), placed_requests()
     prefill(draft_model, requests)
