@@ -202,6 +202,8 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     """Whether GPUs compute addons, experts and what is between matrix products by Triton kernels; else by torch's."""
     enable_graphs: bool = True
     """Whether GPUs replay small steps of language models as CUDA graphs; else each kernel is launched by itself."""
+    enable_look_ahead: bool = True
+    """Whether GPUs are given a step before the tokens of the one before are known to the host."""
     load_stall_timeout_s: float = 120.0
     """A load that reports no progress for this long is ended."""
     min_residency_s: float = 60.0

@@ -73,6 +73,8 @@ class LlmSettings(Settings, frozen=True, kw_only=True, tag="llm"):
     """On CUDA, Triton kernels for what is between matrix products, addons and experts; False: torch's operations."""
     enable_graphs: bool = True
     """On CUDA, small steps are captured and replayed; False: each is launched kernel by kernel."""
+    look_ahead: bool | None = None
+    """Launch a step before the tokens of the one before are known here; None: on CUDA, since a CPU gains nothing."""
     speculation: Speculation = Speculation()
     max_num_adapters: int = 0
     """LoRA addons that can be loaded at the same time; 0: none."""

@@ -143,6 +143,7 @@ def _settings(
                 enable_patches=settings.enable_patches,
                 enable_kernels=settings.enable_kernels,
                 enable_graphs=settings.enable_graphs,
+                look_ahead=None if settings.enable_look_ahead else False,
                 speculation=_speculation(deployment, draft),
                 max_num_adapters=settings.addons_max if deployment.enable_addons else 0,
                 max_adapter_rank=settings.addon_rank_max,

@@ -1,14 +1,15 @@
-"""The LLM engine's loop body: schedule, run, take the sampled tokens, finish.
+"""The LLM engine's loop body: schedule, launch, take the sampled tokens, finish.
 
-Owns every request from `add` to its last token or `abort`. What a step computes is the runner's affair; the engine
-sees token ids only, and never imports torch.
+Owns every request from `add` to its last token or `abort`. With look-ahead a step is launched before the tokens of the
+one before it are known here, so that the device never waits for the host; requests advance when a step is retired. What
+a step computes is the runner's affair; the engine sees token ids only, and never imports torch.
 """
 
 import logging
 import secrets
 from collections.abc import Callable
 from time import monotonic, perf_counter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -16,6 +17,7 @@ from runtime.engine import Engine, EngineStats, Memory, RequestRefused
 from runtime.llm.admission import Admission
 from runtime.llm.backlog import Backlog, BacklogLimits
 from runtime.llm.block_pool import BlockPool
+from runtime.llm.look_ahead import can_be_followed, is_sampled_late
 from runtime.llm.prefix_cache import PrefixCache
 from runtime.llm.request import (
     Batch,
@@ -43,11 +45,29 @@ NO_SPECULATION = Speculation()
 """But by the predictions that clients give."""
 
 
-class Runner(Protocol):
-    """Computes one batch on the device; `model_runner.py` in earnest."""
+class LaunchedStep(Protocol):
+    """A batch that the device computes; `sample`, then `results`, each once."""
 
-    def execute(self, batch: Batch) -> list[RowResult]:
-        """Write the KV of every scheduled token; a result for each row, in the batch's order."""
+    def sample(self) -> None:
+        """Have the tokens chosen, behind the forward; of requests that have finished by now none."""
+
+    def results(self) -> list[RowResult]:
+        """Wait for the step; a result for each row, in the batch's order."""
+
+
+class Runner(Protocol):
+    """Computes batches on the device; `model_runner.py` in earnest."""
+
+    def launch(self, batch: Batch) -> LaunchedStep:
+        """Have the KV of every scheduled token written. Rows that await a token get it from the last step sampled."""
+
+
+class _Pending(NamedTuple):
+    """A step between its launch and its retirement."""
+
+    batch: Batch
+    step: LaunchedStep
+    launched_at: float
 
 
 STEP_WEIGHT = 0.1
@@ -72,6 +92,7 @@ class LlmEngine(Engine[Generation, LlmOutput]):
         speculation: Speculation = NO_SPECULATION,
         draft_model: DraftModel | None = None,
         memory: Memory | None = None,
+        look_ahead: bool = False,
         rest: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -82,6 +103,12 @@ class LlmEngine(Engine[Generation, LlmOutput]):
         self._clock = clock
         self._num_prompt_tokens = self._num_cached_tokens = self._num_generated_tokens = 0
         self._step_s = 0.0
+        self._looks_ahead = look_ahead
+        self._pending: _Pending | None = None
+        """The last step, unless it is retired."""
+        self._retired_at = 0.0
+        self._outputs: list[LlmOutput] = []
+        """Of retired steps, not handed over yet: what the device raises must not lose them."""
         self._choices: dict[str, list[Request]] = {}
         """Unfinished ones, by request id."""
         self._begun: set[str] = set()
@@ -127,41 +154,29 @@ class LlmEngine(Engine[Generation, LlmOutput]):
         self._choices[request_id] = choices.copy()
 
     def abort(self, request_id: str, index: int | None = None) -> None:
-        for choice in self._choices.get(request_id, []).copy():
-            if index is None or choice.index == index:
-                self._finish(choice)
+        self._drop(request_id, index)
+        if not self._choices:
+            self._retire_last()
 
     def has_work(self) -> bool:
-        return bool(self._choices)
+        return bool(self._choices) or bool(self._outputs)
 
     def step(self) -> list[LlmOutput]:
         """What the runner raises goes through: the device is broken, or the step did not fit into its memory.
 
-        Requests advance only after the runner returned, so a caller that knows a remedy may simply step again.
+        Requests advance only when a step is retired, so a caller that knows a remedy may simply step again. With
+        look-ahead the outputs are those of the step before the one that is launched.
         """
         self._pool.now = self._clock()
-        batch = self._schedule()
-        began_at = perf_counter()
-        results = self._runner.execute(batch)
-        step_s = perf_counter() - began_at
-        self._admission.note_step(batch, step_s)
-        self._step_s += STEP_WEIGHT * (step_s - self._step_s) if self._step_s else step_s
-        now = self._clock()
-        outputs: list[LlmOutput] = []
-        for scheduled, result in zip(batch.scheduled, results, strict=True):
-            request = scheduled.request
-            if request.status is RequestStatus.FINISHED:
-                continue  # a sibling has failed in this very loop
-            if not result.is_computed:
-                continue
-            try:
-                if result.failure is not None:
-                    raise result.failure
-                outputs += self._advance(scheduled, result, now)
-            except Exception:
-                logger.exception("request %s failed", request.request_id)
-                self.abort(request.request_id)
-                outputs.append(RequestFailed(request.request_id))
+        batch = self._schedule_behind()
+        if batch is None:
+            self._retire_last()
+            batch = self._schedule() if self._choices else None
+        if batch is not None:
+            self._launch(batch)
+            if not self._may_be_followed(batch):
+                self._retire_last()
+        outputs, self._outputs = self._outputs, []
         return outputs
 
     def rest(self) -> bool:
@@ -194,15 +209,84 @@ class LlmEngine(Engine[Generation, LlmOutput]):
         unfinished = sum(map(len, self._choices.values()))
         assert unfinished == len(self._scheduler.running) + self._scheduler.backlog.total.num_requests
 
+    def _may_be_followed(self, batch: Batch) -> bool:
+        """Whether the batch that was launched may stay on its way until the next is launched."""
+        is_wanted = self._looks_ahead and bool(self._choices)
+        return is_wanted and can_be_followed(batch) and not self._speculator.may_draft(batch)
+
+    def _schedule_behind(self) -> Batch | None:
+        """What the device can go on with while the last step is on its way; None: that one must be retired first."""
+        if self._pending is None:
+            return None
+        batch = self._scheduler.schedule_behind(self._pending.batch)
+        if batch is None or self._speculator.may_draft(batch):
+            return None
+        self._note_started(batch)
+        return batch
+
     def _schedule(self) -> Batch:
         batch = self._scheduler.schedule()
+        self._note_started(batch)
+        return self._speculator.draft(batch, self._scheduler.reserve_draft)
+
+    def _note_started(self, batch: Batch) -> None:
         now = self._clock()
         for request in self._scheduler.preempted:
             request.timeline.pause(now)
         for row in batch.scheduled:
             if row.request.timeline.is_waiting:
                 self._start(row.request, now)
-        return self._speculator.draft(batch, self._scheduler.reserve_draft)
+
+    def _launch(self, batch: Batch) -> None:
+        """Send a step off, and only then retire the one before it."""
+        before, launched_at = self._pending, perf_counter()
+        step = self._runner.launch(batch)
+        is_late = is_sampled_late(batch)
+        if not is_late:
+            step.sample()
+        self._pending = _Pending(batch, step, launched_at)
+        try:
+            if before is not None:
+                self._retire(before)
+            if is_late:
+                step.sample()
+        except BaseException:
+            self._pending = None
+            self._scheduler.settle()
+            raise
+
+    def _retire_last(self) -> None:
+        if self._pending is not None:
+            last, self._pending = self._pending, None
+            self._retire(last)
+
+    def _retire(self, pending: _Pending) -> None:
+        """Let requests have what the step brought them; what was computed for those that have left is dropped."""
+        try:
+            results = pending.step.results()
+        finally:
+            self._scheduler.settle()
+        self._note_duration(pending)
+        now = self._clock()
+        for scheduled, result in zip(pending.batch.scheduled, results, strict=True):
+            request = scheduled.request
+            if request.status is RequestStatus.FINISHED or not result.is_computed:
+                continue
+            try:
+                if result.failure is not None:
+                    raise result.failure
+                self._outputs += self._advance(scheduled, result, now)
+            except Exception:
+                logger.exception("request %s failed", request.request_id)
+                self._drop(request.request_id)
+                self._outputs.append(RequestFailed(request.request_id))
+
+    def _note_duration(self, pending: _Pending) -> None:
+        """From when the device was free for the step."""
+        began_at, self._retired_at = max(pending.launched_at, self._retired_at), perf_counter()
+        step_s = self._retired_at - began_at
+        self._admission.note_step(pending.batch, step_s)
+        self._step_s += STEP_WEIGHT * (step_s - self._step_s) if self._step_s else step_s
 
     def _start(self, request: Request, now: float) -> None:
         request.timeline.start(now)
@@ -273,8 +357,16 @@ class LlmEngine(Engine[Generation, LlmOutput]):
             num_accepted_tokens=counts.num_accepted,
         )
 
+    def _is_on_its_way(self, request: Request) -> bool:
+        return self._pending is not None and any(row.request is request for row in self._pending.batch.scheduled)
+
+    def _drop(self, request_id: str, index: int | None = None) -> None:
+        for choice in self._choices.get(request_id, []).copy():
+            if index is None or choice.index == index:
+                self._finish(choice)
+
     def _finish(self, request: Request) -> None:
-        self._scheduler.finish(request)
+        self._scheduler.finish(request, is_on_its_way=self._is_on_its_way(request))
         self._speculator.remove(request)
         siblings = self._choices[request.request_id]
         siblings.remove(request)

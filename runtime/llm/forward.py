@@ -22,6 +22,7 @@ from runtime.llm.graphs import PaddablePlan, StepGraph, StepGraphs
 from runtime.llm.network import Inputs, Network, Numbers, Outputs
 from runtime.llm.request import Adapter, PromptImage
 from runtime.llm.staging import Staging
+from runtime.llm.transfer import to_device
 
 
 class TokenRow(NamedTuple):
@@ -34,6 +35,8 @@ class TokenRow(NamedTuple):
     images: Sequence[PromptImage] = ()
     """The request's, wherever in it they are."""
     adapter: Adapter | None = None
+    follows: int | None = None
+    """The first token is this one of those sampled by the step before; what `token_ids` says of it is of no meaning."""
 
 
 class Vision(Protocol):
@@ -65,14 +68,19 @@ class Forward:
         self._adaptation = adaptation
         self._graphs = graphs
 
-    def compute(self, rows: Sequence[TokenRow], logit_rows: Sequence[int] = ()) -> "Computed":
-        """Store the KV of every token. `logit_rows`: tokens of the flattened batch whose logits will be asked for."""
+    def compute(
+        self, rows: Sequence[TokenRow], logit_rows: Sequence[int] = (), sampled: torch.Tensor | None = None
+    ) -> "Computed":
+        """Store the KV of every token. `logit_rows`: tokens of the flattened batch whose logits will be asked for;
+        `sampled`: by the step before, of which some rows follow tokens."""
         flat = _flatten(rows)
         plan = self._attention.plan(flat.spans)
         numbers = Numbers(flat.token_ids, flat.positions, np.array(logit_rows, dtype=np.int64))
         with torch.inference_mode(), self._adapted(rows):
             graph = self._graph(rows, plan, numbers)
             inputs = self._bring(numbers, plan, graph)
+            if sampled is not None:
+                _fill_in(inputs.token_ids, rows, sampled)
             outputs = self._run(rows, plan, inputs) if graph is None else graph.replay(len(logit_rows))
         return Computed(self._network, self._staging, outputs, list(logit_rows))
 
@@ -121,6 +129,21 @@ class Forward:
         if not len(inputs.logit_rows):
             return Outputs(decoded, None)
         return Outputs(decoded, self._network.logits(decoded, inputs.logit_rows))
+
+
+def _fill_in(token_ids: torch.Tensor, rows: Sequence[TokenRow], sampled: torch.Tensor) -> None:
+    """Put tokens that only the device knows where the host could not."""
+    places: list[int] = []
+    sources: list[int] = []
+    first = 0
+    for row in rows:
+        if row.follows is not None:
+            places.append(first)
+            sources.append(row.follows)
+        first += len(row.token_ids)
+    if places:
+        where, which = to_device(np.array([places, sources], dtype=np.int64), token_ids.device)
+        token_ids.index_copy_(0, where, sampled.index_select(0, which))
 
 
 class Computed:

@@ -84,6 +84,7 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
         cache_root=_cache_root(info, settings),
         speculation=settings.speculation,
         draft_model=None if held.draft is None else held.draft.model,
+        look_ahead=device.type == "cuda" if settings.look_ahead is None else settings.look_ahead,
         memory=DeviceMemory(device, held.pools, held.features),
         rest=runner.rest,
     )

@@ -1,7 +1,8 @@
 """Masks of constrained rows, filled by a few threads while the device computes those rows.
 
 A constraint belongs to one request, and a request has one row in a step: no two threads ever touch the same one, and
-the engine touches none while a step runs. Begins no thread before the first constrained row.
+the engine touches none from when its filling begins until its mask was asked for. Begins no thread before the first
+constrained row.
 """
 
 import os
@@ -24,6 +25,10 @@ class PendingMasks:
 
     def __init__(self, fillings: "dict[Request, Future[list[Mask]]]") -> None:
         self._fillings = fillings
+
+    def include(self, others: "PendingMasks") -> None:
+        """Those of other rows of the step, begun later."""
+        self._fillings |= others._fillings
 
     def of(self, row: ScheduledRequest) -> list[Mask]:
         """For what follows the row's last token, and each token of its draft."""

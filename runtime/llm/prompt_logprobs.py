@@ -11,7 +11,8 @@ import torch
 
 from models.sizing import LOGIT_ROWS_MIN
 from runtime.llm.request import Request, SampledToken
-from runtime.llm.sampling.logprobs import AskedToken, with_logprobs
+from runtime.llm.sampling.logprobs import TokenLogprobs
+from runtime.llm.transfer import indices_on
 
 ROWS_AT_ONCE = 2 * LOGIT_ROWS_MIN
 """A logprob takes less than half the memory of a draw, for which so many rows are reserved at least."""
@@ -48,6 +49,7 @@ def prompt_logprobs(wanted: list[PromptToken], compute_logits: ComputeLogits) ->
     for start in range(0, len(wanted), ROWS_AT_ONCE):
         some = wanted[start : start + ROWS_AT_ONCE]
         logits = compute_logits([token.row for token in some])
-        asked = [AskedToken(row, token.token_id, token.num_logprobs) for row, token in enumerate(some)]
-        found += with_logprobs(logits, asked)
+        token_ids, nums_top = [token.token_id for token in some], [token.num_logprobs for token in some]
+        logprobs = TokenLogprobs.of(logits, indices_on(logits.device, token_ids), max(nums_top))
+        found += logprobs.tell(token_ids, nums_top)
     return found

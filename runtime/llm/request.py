@@ -167,7 +167,7 @@ class Generation(NamedTuple):
 
 
 class ScheduledRequest(NamedTuple):
-    """Compute tokens `num_computed_tokens` to `num_computed_tokens + num_tokens` of this request, then the draft."""
+    """Compute `num_tokens` of this request behind those that are computed or on their way, then the draft."""
 
     request: Request
     num_tokens: int
@@ -175,6 +175,15 @@ class ScheduledRequest(NamedTuple):
     """Whether the last of them is the request's last token, so that its logits give the next one."""
     draft_token_ids: Sequence[int] = ()
     """Guesses of what comes next, verified in the same step; only with `is_sampled`."""
+    num_ahead: int = 0
+    """Of the request's tokens, those that the step before computes, which is still on its way."""
+    awaits_token: bool = False
+    """Its one token is what the step before will have sampled; the host does not know it yet."""
+
+    @property
+    def start(self) -> int:
+        """Position of the first token; asked for only until the step before is retired."""
+        return self.request.num_computed_tokens + self.num_ahead
 
 
 class Batch(NamedTuple):

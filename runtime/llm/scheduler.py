@@ -3,8 +3,9 @@
 Owns the queue of waiting requests and the list of running ones. A request gets blocks for all its tokens when it is
 admitted and one more whenever its decoding fills the last, so only decodes can run out of blocks, and then the
 youngest running request gives its blocks back and waits again. Of the choices of a call one computes the prompt and
-the others then begin with its full blocks; the rest, less than a block, each computes for itself. Computing, sampling
-and finishing are the engine's.
+the others then begin with its full blocks; the rest, less than a block, each computes for itself. A step may be
+scheduled while the one before it is still on its way (`look_ahead.py`). Computing, sampling and finishing are the
+engine's.
 """
 
 from array import array
@@ -12,6 +13,7 @@ from array import array
 from runtime.llm.backlog import Backlog
 from runtime.llm.block_pool import BlockPool
 from runtime.llm.fair_queue import FairQueue
+from runtime.llm.look_ahead import Flight
 from runtime.llm.prefix_cache import PrefixCache
 from runtime.llm.request import Batch, Request, RequestStatus, ScheduledRequest
 
@@ -34,6 +36,8 @@ class Scheduler:
         """Counts those in `waiting` and those held back."""
         self.preempted: list[Request] = []
         """By the last `schedule`."""
+        self._lingering: list[int] = []
+        """Blocks of requests that are gone; the step on its way still writes to them."""
         self._followers: dict[str, list[Request]] = {}
         """By request id: choices held back until another one has computed the prompt that they share; never empty."""
         self._pool = pool
@@ -68,12 +72,16 @@ class Scheduler:
         if len(request.output_token_ids) == 1:
             self._release_followers(request.request_id)
 
-    def finish(self, request: Request) -> None:
-        """Take a request out, in whatever state it is, with all it holds."""
+    def finish(self, request: Request, *, is_on_its_way: bool = False) -> None:
+        """Take a request out, in whatever state it is, with all it holds; blocks in use by a step with `settle`."""
         followers = self._followers.get(request.request_id, [])
         if request.status is RequestStatus.RUNNING:
             self.running.remove(request)
-            self._free_blocks(request)
+            if is_on_its_way:
+                self._lingering += reversed(request.block_ids)
+                request.block_ids = []
+            else:
+                self._free_blocks(request)
             self._replace_leader(request)
         else:
             self.backlog.leave(request)
@@ -84,17 +92,33 @@ class Scheduler:
                 self._replace_leader(request)
         request.status = RequestStatus.FINISHED
 
+    def settle(self) -> None:
+        """The step on its way has come to its end."""
+        for block_id in self._lingering:
+            self._pool.free(block_id)
+        self._lingering = []
+
     def schedule(self) -> Batch:
         """Hand out one step's token budget: decodes first, to prefills what is left.
 
         Nothing here depends on the step's success: one that raised can be scheduled again.
         """
         self.preempted = []
-        self._allocate_for_decodes()
-        decodes = [ScheduledRequest(request, 1, True) for request in self.running if request.num_missing_tokens == 1]
-        budget = self._max_batch_tokens - len(decodes)
-        prefills = [request for request in self.running if request.num_missing_tokens > 1]
-        return Batch(decodes + _prefill_rows(self._chunk_prefills(prefills, budget)))
+        self._allocate_for_decodes(Flight(None))
+        return self._hand_out(Flight(None))
+
+    def schedule_behind(self, batch: Batch) -> Batch | None:
+        """The same while this batch is on its way: what it does for its requests is taken as done.
+
+        None when that one has to be retired first, because nothing can be computed before, or a request has to make
+        room: its blocks are being written.
+        """
+        self.preempted = []
+        flight = Flight(batch)
+        if not self._allocate_for_decodes(flight):
+            return None
+        following = self._hand_out(flight)
+        return following if following.scheduled else None
 
     def reserve_draft(self, request: Request, num_tokens: int) -> int:
         """Blocks for tokens beyond the request's own, as long as every running request could still grow by one.
@@ -125,9 +149,16 @@ class Scheduler:
             assert request.status is RequestStatus.RUNNING
             assert len(request.block_ids) * self._block_size >= request.num_computed_tokens
         assert len(self.running) <= self._max_num_running
-        self._pool.check_integrity(request.block_ids for request in self.running)
+        self._pool.check_integrity([self._lingering, *(request.block_ids for request in self.running)])
 
-    def _chunk_prefills(self, prefills: list[Request], budget: int) -> dict[Request, int]:
+    def _hand_out(self, flight: Flight) -> Batch:
+        missing = {request: flight.num_missing_tokens(request) for request in self.running}
+        decodes = [flight.next_row(request, 1) for request, num_missing in missing.items() if num_missing == 1]
+        budget = self._max_batch_tokens - len(decodes)
+        prefills = {request: num_missing for request, num_missing in missing.items() if num_missing > 1}
+        return Batch(decodes + _prefill_rows(self._chunk_prefills(prefills, budget), flight))
+
+    def _chunk_prefills(self, missing: dict[Request, int], budget: int) -> dict[Request, int]:
         """Tokens for each: (1) the oldest running one, (2) the others, those that lack least first, (3) waiting ones.
 
         None gets more than half, and while somebody waits those that run leave a quarter: the oldest always moves on,
@@ -136,29 +167,38 @@ class Scheduler:
         share = max(1, budget // 2)
         reserved = budget // 4 if self.waiting else 0
         chunks: dict[Request, int] = {}
-        for request in prefills[:1] + sorted(prefills[1:], key=lambda request: request.num_missing_tokens):
-            chunks[request] = min(request.num_missing_tokens, share, budget - reserved)
+        prefills = list(missing)
+        for request in prefills[:1] + sorted(prefills[1:], key=missing.__getitem__):
+            chunks[request] = min(missing[request], share, budget - reserved)
             budget -= chunks[request]
         while budget and (admitted := self._admit_next()) is not None:
-            chunks[admitted] = min(admitted.num_missing_tokens, share, budget)
+            missing[admitted] = admitted.num_missing_tokens
+            chunks[admitted] = min(missing[admitted], share, budget)
             budget -= chunks[admitted]
         for request, num_tokens in chunks.items():
-            extra = min(request.num_missing_tokens - num_tokens, budget)
+            extra = min(missing[request] - num_tokens, budget)
             chunks[request] += extra
             budget -= extra
         return chunks
 
-    def _allocate_for_decodes(self) -> None:
-        """Give each decode the block that its token needs, at the cost of the youngest when none is free."""
+    def _allocate_for_decodes(self, flight: Flight) -> bool:
+        """Give each decode the block that its token needs, at the cost of the youngest when none is free.
+
+        False: there is none, and nobody may lose blocks now.
+        """
         i = 0
         while i < len(self.running):
             request = self.running[i]
-            if request.num_computed_tokens == len(request.block_ids) * self._block_size:
+            num_held = len(request.block_ids) * self._block_size
+            if flight.num_computed_tokens(request) == num_held and flight.num_missing_tokens(request):
                 if not self._pool.num_free:
+                    if flight:
+                        return False
                     self._preempt_youngest()  # perhaps the request itself, never one that was served before it
                     continue
                 request.block_ids.append(self._pool.allocate())
             i += 1
+        return True
 
     def _preempt_youngest(self) -> None:
         request = self.running.pop()
@@ -231,11 +271,7 @@ class Scheduler:
         return -(-num_tokens // self._block_size)
 
 
-def _prefill_rows(chunks: dict[Request, int]) -> list[ScheduledRequest]:
+def _prefill_rows(chunks: dict[Request, int], flight: Flight) -> list[ScheduledRequest]:
     """A row for each request that got tokens; one whose last token is its only one belongs to the decode rows."""
-    rows = [
-        ScheduledRequest(request, num_tokens, num_tokens == request.num_missing_tokens)
-        for request, num_tokens in chunks.items()
-        if num_tokens
-    ]
+    rows = [flight.next_row(request, num_tokens) for request, num_tokens in chunks.items() if num_tokens]
     return sorted(rows, key=lambda row: not (row.num_tokens == 1 and row.is_sampled))

@@ -6,6 +6,7 @@ the table. Any block that is stale, shared wrongly or written by somebody else s
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from runtime.llm.block_pool import TRASH_BLOCK
 from runtime.llm.request import Batch, Request, RowResult, SampledToken, ScheduledRequest
@@ -41,7 +42,7 @@ def make_request(
 
 def next_token_id(request: Request, draft_token_ids: Sequence[int] = ()) -> int:
     """How the prompt and output continue as they stand, or as if the draft had been put out too."""
-    return hash((_states(request, request.num_tokens, draft_token_ids)[-1], request.seed)) % VOCAB_SIZE
+    return _next_after(request, _states(request, request.num_tokens, draft_token_ids)[-1])
 
 
 def generate_alone(request: Request) -> list[int]:
@@ -64,29 +65,53 @@ class ScriptedRunner:
     def __init__(self, num_blocks: int, block_size: int, *, max_num_requests: int, max_batch_tokens: int) -> None:
         self.batch_sizes: list[int] = []
         """Tokens computed, by step."""
+        self.num_run_ahead = 0
+        """Steps launched before the one before was retired."""
         self._num_blocks = num_blocks
         self._block_size = block_size
         self._max_num_requests = max_num_requests
         self._max_batch_tokens = max_batch_tokens
         self._slots: dict[tuple[int, int], int] = {}
+        self.last_sampled: ScriptedStep | None = None
+        self._last: ScriptedStep | None = None
 
-    def execute(self, batch: Batch) -> list[RowResult]:
-        self._check_shape(batch)
-        for row in batch.scheduled:
-            self._write(row)
-        for row in batch.scheduled:
-            self._read_back(row)
+    def launch(self, batch: Batch) -> "ScriptedStep":
+        rows = [self._row(scheduled) for scheduled in batch.scheduled]
+        self._check_shape(batch, rows)
+        self.write(rows)
+        for row in rows:
+            self.read_back(row)
         self.batch_sizes.append(sum(map(_num_computed, batch.scheduled)))
-        return [self._result(row) for row in batch.scheduled]
+        if self._last is not None and not self._last.is_retired:
+            self.num_run_ahead += 1
+        self._last = ScriptedStep(self, batch, rows)
+        return self._last
 
-    def _result(self, row: ScheduledRequest) -> RowResult:
-        if not row.is_sampled:
-            return RowResult()
-        draft = row.draft_token_ids
-        chosen = [next_token_id(row.request, draft[:length]) for length in range(len(draft) + 1)]
-        return RowResult(accepted_part([SampledToken(token_id, None, []) for token_id in chosen], draft))
+    def choose(self, request: Request, state: int) -> int:
+        """What follows the token of this state."""
+        return _next_after(request, state)
 
-    def _check_shape(self, batch: Batch) -> None:
+    def write(self, rows: "list[ScriptedRow]") -> None:
+        for row in rows:
+            for i in range(row.start, len(row.states)):
+                self._slots[self._slot(row, i)] = row.states[i]
+
+    def read_back(self, row: "ScriptedRow") -> None:
+        found = [self._slots.get(self._slot(row, i)) for i in range(len(row.states))]
+        assert found == row.states, f"{row.name} reads another prefix's KV"
+
+    def _row(self, scheduled: ScheduledRequest) -> "ScriptedRow":
+        request, start = scheduled.request, scheduled.start
+        token_ids = request.token_ids(0, start + scheduled.num_tokens)
+        if scheduled.awaits_token:
+            assert self.last_sampled is not None
+            assert not self.last_sampled.is_retired
+            token_ids = [*token_ids, self.last_sampled.token_id_of(request)]
+        assert len(token_ids) == start + scheduled.num_tokens
+        states = _states_of(request, [*token_ids, *scheduled.draft_token_ids])
+        return ScriptedRow(f"{request.request_id}/{request.index}", start, states, list(request.block_ids))
+
+    def _check_shape(self, batch: Batch, scripted: "list[ScriptedRow]") -> None:
         rows = batch.scheduled
         assert rows, "an empty step"
         assert len({id(row.request) for row in rows}) == len(rows) <= self._max_num_requests
@@ -95,37 +120,76 @@ class ScriptedRunner:
         is_decode = [row.num_tokens == 1 and row.is_sampled for row in rows]
         assert is_decode == sorted(is_decode, reverse=True), "decode rows come first"
         for row in rows:
-            assert row.is_sampled == (row.request.num_computed_tokens + row.num_tokens == row.request.num_tokens)
+            num_known = row.request.num_tokens + row.awaits_token
+            assert row.is_sampled == (row.start + row.num_tokens == num_known)
             assert row.is_sampled or not row.draft_token_ids, "a draft behind nothing"
+            assert num_known < len(row.request.prompt_token_ids) + row.request.max_tokens, "no token is wanted"
 
-    def _write(self, row: ScheduledRequest) -> None:
-        start = row.request.num_computed_tokens
-        states = _states(row.request, start + row.num_tokens, row.draft_token_ids)
-        for i in range(start, len(states)):
-            self._slots[self._slot(row.request, i)] = states[i]
-
-    def _read_back(self, row: ScheduledRequest) -> None:
-        request = row.request
-        states = _states(request, request.num_computed_tokens + row.num_tokens, row.draft_token_ids)
-        found = [self._slots.get(self._slot(request, i)) for i in range(len(states))]
-        assert found == states, f"{request.request_id}/{request.index} reads another prefix's KV"
-
-    def _slot(self, request: Request, i: int) -> tuple[int, int]:
-        block_id = request.block_ids[i // self._block_size]
+    def _slot(self, row: "ScriptedRow", i: int) -> tuple[int, int]:
+        block_id = row.block_ids[i // self._block_size]
         assert block_id != TRASH_BLOCK
         assert block_id < self._num_blocks
         return block_id, i % self._block_size
+
+
+class ScriptedRow(NamedTuple):
+    name: str
+    start: int
+    states: list[int]
+    """Of every token up to the row's last."""
+    block_ids: list[int]
+
+
+class ScriptedStep:
+    """Reads back when it is retired what it wrote: nobody may have got one of its blocks before then."""
+
+    def __init__(self, runner: ScriptedRunner, batch: Batch, rows: list[ScriptedRow]) -> None:
+        self.is_retired = False
+        self._runner = runner
+        self._batch = batch
+        self.rows = rows
+        self._tokens: dict[Request, list[SampledToken]] = {}
+
+    def token_id_of(self, request: Request) -> int:
+        (token,) = self._tokens[request]
+        return token.token_id
+
+    def sample(self) -> None:
+        assert not self._tokens
+        for row, scripted in zip(self._batch.scheduled, self.rows, strict=True):
+            if row.is_sampled:
+                last = len(scripted.states) - len(row.draft_token_ids) - 1
+                chosen = [self._runner.choose(row.request, state) for state in scripted.states[last:]]
+                self._tokens[row.request] = [SampledToken(token_id, None, []) for token_id in chosen]
+        self._runner.last_sampled = self
+
+    def results(self) -> list[RowResult]:
+        self.is_retired = True
+        for row in self.rows:
+            self._runner.read_back(row)
+        return [
+            RowResult(accepted_part(self._tokens.get(row.request, []), row.draft_token_ids))
+            for row in self._batch.scheduled
+        ]
 
 
 def _num_computed(row: ScheduledRequest) -> int:
     return row.num_tokens + len(row.draft_token_ids)
 
 
+def _next_after(request: Request, state: int) -> int:
+    return hash((state, request.seed)) % VOCAB_SIZE
+
+
 def _states(request: Request, num_tokens: int, draft_token_ids: Sequence[int] = ()) -> list[int]:
+    return _states_of(request, [*request.token_ids(0, num_tokens), *draft_token_ids])
+
+
+def _states_of(request: Request, token_ids: Sequence[int]) -> list[int]:
     """What stands in the slot of each token: it covers every token so far and who may share them."""
     states = []
     state = hash(tuple(request.cache_namespace))
-    for token_id in [*request.token_ids(0, num_tokens), *draft_token_ids]:
+    for token_id in token_ids:
         state = hash((state, token_id))
         states.append(state)
     return states

@@ -136,6 +136,7 @@ class TinyModel:
         enable_prefix_cache: bool = True,
         speculation: Speculation = NO_SPECULATION,
         draft_model: TorchDraftModel | None = None,
+        look_ahead: bool = False,
     ) -> LlmEngine:
         attention = self.attention(num_blocks)
         runner = self._runner_with(attention)
@@ -152,6 +153,7 @@ class TinyModel:
             cache_root=b"tiny",
             speculation=speculation,
             draft_model=draft_model,
+            look_ahead=look_ahead,
             memory=DeviceMemory(torch.device("cpu"), [attention], features),
         )
 

@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from runtime.llm.adapters.adapter import LoraAdapter, Rows
 from runtime.llm.linear import Linear
+from runtime.llm.transfer import indices_on
 
 
 class AdaptedRow(Protocol):
@@ -116,7 +117,7 @@ class PlainAdaptation(Adaptation):
     def _rows(self, spans: list[range]) -> Rows:
         if len(spans) == 1:
             return slice(spans[0].start, spans[0].stop)
-        return torch.tensor([index for span in spans for index in span], device=self._device)
+        return indices_on(self._device, [index for span in spans for index in span])
 
 
 def _append(spans: list[range], span: range) -> None:

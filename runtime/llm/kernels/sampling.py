@@ -5,23 +5,17 @@ weights and the sums of segments come from torch, all that is added here is adde
 the last one kept are kept. Imports triton, so only what runs on CUDA may import it.
 """
 
-import numpy as np
 import torch
 import triton
 import triton.language as tl
-from numpy.typing import NDArray
-
-from runtime.submission import SamplingParams
 
 _BLOCK = 2048
 _MASK_BLOCK = 4096
 _NUM_CUTS = 4
 _NUM_WARPS = 16
-_NO_TOP_P = 2.0
-"""A top_p below 1 may become 1 in float32, and is still one."""
 
 
-def forbid(logits: torch.Tensor, indices: list[int], masks: NDArray[np.uint8]) -> None:
+def forbid(logits: torch.Tensor, indices: torch.Tensor, masks: torch.Tensor) -> None:
     """Set to -inf what the bits of each of these rows' masks leave out; masks are as long as the vocabulary."""
     num_rows, num_bytes = masks.shape
     vocab_size = logits.shape[1]
@@ -29,8 +23,8 @@ def forbid(logits: torch.Tensor, indices: list[int], masks: NDArray[np.uint8]) -
     assert num_bytes * 8 >= vocab_size
     _forbid_kernel[(num_rows, triton.cdiv(vocab_size, _MASK_BLOCK))](
         logits,
-        torch.from_numpy(masks).to(logits.device),
-        torch.tensor(indices, device=logits.device),
+        masks,
+        indices,
         num_bytes,
         VOCAB_SIZE=vocab_size,
         BLOCK=_MASK_BLOCK,
@@ -38,19 +32,21 @@ def forbid(logits: torch.Tensor, indices: list[int], masks: NDArray[np.uint8]) -
     )
 
 
-def truncate(weights: torch.Tensor, params: list[SamplingParams]) -> None:
-    """Set to 0 what top_k, then top_p, and min_p leave out. Weights are relative to the row's best, which is 1."""
+def truncate(weights: torch.Tensor, limits: torch.Tensor) -> None:
+    """Set to 0 what top_k, then top_p, and min_p leave out. Weights are relative to the row's best, which is 1.
+
+    `limits` [rows, 3]: top_k, 0 for none; top_p, above 1 for none; min_p.
+    """
     num_rows, vocab_size = weights.shape
     assert weights.is_contiguous()
     assert weights.dtype is torch.float32
-    limits = [
-        [p.top_k if 0 < p.top_k < vocab_size else 0, p.top_p if p.top_p < 1 else _NO_TOP_P, p.min_p] for p in params
-    ]
+    assert limits.is_contiguous()
+    assert limits.dtype is torch.float32
     _truncate_kernel[(num_rows,)](
         weights,
         weights.view(torch.int32),
         torch.empty_like(weights, dtype=torch.int32),
-        torch.tensor(limits, dtype=torch.float32, device=weights.device),
+        limits,
         VOCAB_SIZE=vocab_size,
         BLOCK=_BLOCK,
         NUM_CUTS=_NUM_CUTS,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.llm.sampling.kernels import SamplingKernels
 from runtime.llm.sampling.rows import SampledRow
+from runtime.llm.transfer import indices_on, to_device
 
 _LIMIT_BY_BIT = np.array([-np.inf, np.inf], dtype=np.float32)
 _LIMITS = _LIMIT_BY_BIT[np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")]
@@ -34,15 +35,16 @@ def _apply_masks(logits: torch.Tensor, rows: list[SampledRow], kernels: Sampling
     if not masks:
         return
     if kernels is not None:
-        kernels.forbid(logits, list(masks), np.stack(list(masks.values())))
+        some = np.stack(list(masks.values()))
+        kernels.forbid(logits, indices_on(logits.device, list(masks)), to_device(some, logits.device))
         return
     limits = _LIMITS.take(np.stack(list(masks.values())), axis=0).reshape(len(masks), -1)
-    ceilings = torch.from_numpy(limits).to(logits.device)[:, :vocab_size]
+    ceilings = to_device(limits, logits.device)[:, :vocab_size]
     if len(masks) == len(rows):
         torch.minimum(logits, ceilings, out=logits)
     else:
-        indices = list(masks)
-        logits[indices] = torch.minimum(logits[indices], ceilings)
+        where = indices_on(logits.device, list(masks))
+        logits[where] = torch.minimum(logits[where], ceilings)
 
 
 def _fit(mask: NDArray[np.int32], vocab_size: int) -> NDArray[np.uint8]:
@@ -61,7 +63,7 @@ def _add_biases(entries: torch.Tensor, vocab_size: int, rows: list[SampledRow]) 
         token_ids = [np.fromiter(bias.keys(), np.int64, len(bias)) for _, bias in biased]
         values = np.concatenate([np.fromiter(bias.values(), np.float32, len(bias)) for _, bias in biased])
         where = _entries([index for index, _ in biased], token_ids, vocab_size, entries.device)
-        entries[where] += torch.from_numpy(values).to(entries.device)
+        entries[where] += to_device(values, entries.device)
 
 
 def _apply_repetition_penalties(entries: torch.Tensor, vocab_size: int, rows: list[SampledRow]) -> None:
@@ -75,7 +77,7 @@ def _apply_repetition_penalties(entries: torch.Tensor, vocab_size: int, rows: li
             penalties.append(np.full(len(token_ids[-1]), row.params.repetition_penalty, dtype=np.float32))
     if indices:
         where = _entries(indices, token_ids, vocab_size, entries.device)
-        penalty = torch.from_numpy(np.concatenate(penalties)).to(entries.device)
+        penalty = to_device(np.concatenate(penalties), entries.device)
         values = entries[where]
         # A token that stands in both prompt and output is written twice, with the same value.
         entries[where] = torch.where(values > 0, values / penalty, values * penalty)
@@ -101,7 +103,7 @@ def _subtract_penalties(entries: torch.Tensor, vocab_size: int, rows: list[Sampl
             amounts.append(counted.counts * np.float32(frequency) + np.float32(presence))
     if indices:
         where = _entries(indices, token_ids, vocab_size, entries.device)
-        entries[where] -= torch.from_numpy(np.concatenate(amounts)).to(entries.device)
+        entries[where] -= to_device(np.concatenate(amounts), entries.device)
 
 
 def _entries(
@@ -109,4 +111,4 @@ def _entries(
 ) -> torch.Tensor:
     """Where these tokens of these rows lie in the flattened logits."""
     flat = np.concatenate([index * vocab_size + ids for index, ids in zip(indices, token_ids, strict=True)])
-    return torch.from_numpy(flat).to(device)
+    return to_device(flat, device)

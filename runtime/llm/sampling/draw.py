@@ -21,15 +21,17 @@ def uniforms(seeds: list[int], positions: list[int]) -> NDArray[np.float64]:
     return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def draw(weights: torch.Tensor, uniform: NDArray[np.float64], kernels: SamplingKernels | None = None) -> torch.Tensor:
-    """The first token at which the running sum of a row's weights exceeds its share `uniform` of the total."""
+def draw(weights: torch.Tensor, uniform: torch.Tensor, kernels: SamplingKernels | None = None) -> torch.Tensor:
+    """The first token at which the running sum of a row's weights exceeds its share of the total.
+
+    `uniform`: these shares, [rows] in float64.
+    """
     num_rows, vocab_size = weights.shape
     segments = _segments(weights)
-    shares = torch.from_numpy(uniform).to(weights.device)
     if kernels is not None:
-        return kernels.search(segments, segments.sum(dim=-1), shares, vocab_size)
+        return kernels.search(segments, segments.sum(dim=-1), uniform, vocab_size)
     segment_sums = segments.sum(dim=-1).cumsum(dim=-1, dtype=torch.float64)
-    segment, rest = _search(segment_sums, shares * segment_sums[:, -1])
+    segment, rest = _search(segment_sums, uniform * segment_sums[:, -1])
     chosen = segments[torch.arange(num_rows, device=weights.device), segment]
     offset, _ = _search(chosen.cumsum(dim=-1, dtype=torch.float64), rest)
     return (segment * _SEGMENT + offset).clamp_(max=vocab_size - 1)  # a row of NaN ends behind the vocabulary

@@ -4,19 +4,18 @@
 
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-
-from runtime.submission import SamplingParams
 
 
 class SamplingKernels(Protocol):
-    def forbid(self, logits: torch.Tensor, indices: list[int], masks: NDArray[np.uint8]) -> None:
+    def forbid(self, logits: torch.Tensor, indices: torch.Tensor, masks: torch.Tensor) -> None:
         """Set to -inf what the bits of each of these rows' masks leave out; masks are as long as the vocabulary."""
 
-    def truncate(self, weights: torch.Tensor, params: list[SamplingParams]) -> None:
-        """Set to 0 what top_k, then top_p, and min_p leave out. Weights are relative to the row's best, which is 1."""
+    def truncate(self, weights: torch.Tensor, limits: torch.Tensor) -> None:
+        """Set to 0 what top_k, then top_p, and min_p leave out. Weights are relative to the row's best, which is 1.
+
+        `limits` [rows, 3]: top_k, 0 for none; top_p, above 1 for none; min_p.
+        """
 
     def search(
         self, segments: torch.Tensor, segment_sums: torch.Tensor, uniform: torch.Tensor, vocab_size: int

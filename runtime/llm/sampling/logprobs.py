@@ -1,6 +1,6 @@
 """What a client is told of a token: its logprob and those of the best ones, of the model's own distribution.
 
-Reads raw logits only: no mask, penalty or temperature shows in them.
+Reads raw logits only: no mask, penalty or temperature shows in them. Computed on the device and read there later.
 """
 
 from typing import NamedTuple
@@ -10,27 +10,24 @@ import torch
 from runtime.llm.request import SampledToken
 
 
-class AskedToken(NamedTuple):
-    row: int
-    """Of the logits."""
-    token_id: int
-    num_logprobs: int
-    """Alternatives."""
+class TokenLogprobs(NamedTuple):
+    """Of one token for each of some rows; three tensors, on the device or here."""
 
+    chosen: torch.Tensor
+    top_values: torch.Tensor
+    top_ids: torch.Tensor
 
-def with_logprobs(logits: torch.Tensor, asked: list[AskedToken]) -> list[SampledToken]:
-    """Each of these tokens, with what its row of `logits` [rows, vocabulary] says of it."""
-    rows = [token.row for token in asked]
-    logprobs = (logits if rows == list(range(len(logits))) else logits[rows]).float().log_softmax(dim=-1)
-    token_ids = torch.tensor([[token.token_id] for token in asked], device=logits.device)
-    chosen = logprobs.gather(1, token_ids).squeeze(1).tolist()
-    best = logprobs.topk(max(token.num_logprobs for token in asked), dim=-1)
-    top_values, top_ids = best.values.tolist(), best.indices.tolist()
-    return [
-        SampledToken(
-            token.token_id,
-            chosen[index],
-            list(zip(top_ids[index][: token.num_logprobs], top_values[index][: token.num_logprobs], strict=True)),
-        )
-        for index, token in enumerate(asked)
-    ]
+    @classmethod
+    def of(cls, logits: torch.Tensor, token_ids: torch.Tensor, num_top: int) -> "TokenLogprobs":
+        """`logits` [rows, vocabulary], a token for each; beside it so many of the most likely ones."""
+        logprobs = logits.float().log_softmax(dim=-1)
+        best = logprobs.topk(num_top, dim=-1)
+        return cls(logprobs.gather(1, token_ids.unsqueeze(1)).squeeze(1), best.values, best.indices)
+
+    def tell(self, token_ids: list[int], nums_top: list[int]) -> list[SampledToken]:
+        """The same tokens with what is known of each, and as many alternatives as each wants."""
+        chosen, values, ids = self.chosen.tolist(), self.top_values.tolist(), self.top_ids.tolist()
+        return [
+            SampledToken(token_id, chosen[i], list(zip(ids[i][:num_top], values[i][:num_top], strict=True)))
+            for i, (token_id, num_top) in enumerate(zip(token_ids, nums_top, strict=True))
+        ]

@@ -34,15 +34,23 @@ class SampledRow(NamedTuple):
 
     @classmethod
     def of(
-        cls, request: Request, draft_token_ids: Sequence[int] = (), mask: NDArray[np.int32] | None = None
+        cls,
+        request: Request,
+        draft_token_ids: Sequence[int] = (),
+        mask: NDArray[np.int32] | None = None,
+        *,
+        position: int | None = None,
     ) -> "SampledRow":
-        """The row that draws what follows the request's last token and then the draft."""
+        """The row that draws what follows the request's last token and then the draft.
+
+        `position`: of what follows the request's last token, where the host does not know that token yet.
+        """
         if request.token_counts is not None:
             request.token_counts.catch_up(request.output_token_ids)
         return cls(
             request.sampling,
             request.seed,
-            request.num_tokens + len(draft_token_ids),
+            (request.num_tokens if position is None else position) + len(draft_token_ids),
             request.num_logprobs,
             mask,
             request.token_counts,

@@ -9,28 +9,29 @@ from collections.abc import Callable
 import torch
 
 from runtime.llm.sampling.draw import totals
-from runtime.submission import SamplingParams
 
 _CANDIDATES = (128, 2048)
 """So many of a row's best tokens are looked at, then so many if the rules keep more, then all."""
 
-FindThresholds = Callable[[torch.Tensor, list[int], int], tuple[torch.Tensor, torch.Tensor]]
+Indices = list[int] | slice
+FindThresholds = Callable[[torch.Tensor, Indices, int], tuple[torch.Tensor, torch.Tensor]]
 """(values of some rows, these rows' indices, how many candidates) → thresholds as a column, and which are exact."""
 
 
-def top_thresholds(weights: torch.Tensor, params: list[SamplingParams]) -> torch.Tensor:
-    """The smallest weight that top_k and then top_p leave to each row, as a column.
+def top_thresholds(weights: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """The smallest weight that top_k (0: none) and then top_p (above 1: none) leave to each row, as a column.
 
     Weights are relative to the row's best, which is 1.
     """
+    top_k = torch.where(top_k > 0, top_k, weights.shape[1])
 
-    def find(rows: torch.Tensor, indices: list[int], num_candidates: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return _find_top(rows, [params[index] for index in indices], num_candidates)
+    def find(rows: torch.Tensor, indices: Indices, num_candidates: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return _find_top(rows, top_k[indices].unsqueeze(1), top_p[indices].unsqueeze(1), num_candidates)
 
     return _widen(weights, find)
 
 
-def keep_typical(weights: torch.Tensor, masses: list[float]) -> torch.Tensor:
+def keep_typical(weights: torch.Tensor, masses: torch.Tensor) -> torch.Tensor:
     """Weight 0 for all but the tokens whose surprise is nearest to the row's entropy and that make up its mass.
 
     What is left is relative to the best of it, as top_k and the others expect it.
@@ -40,9 +41,9 @@ def keep_typical(weights: torch.Tensor, masses: list[float]) -> torch.Tensor:
     surprises = -shares.log()  # infinite where the weight is 0
     entropy = totals(torch.where(weights > 0, shares * surprises, 0)).float()
     nearness = surprises.sub_(entropy).abs_().neg_()
-    mass = torch.tensor(masses, dtype=torch.float64, device=weights.device).unsqueeze(1)
+    mass = masses.unsqueeze(1)
 
-    def find(rows: torch.Tensor, indices: list[int], num_candidates: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def find(rows: torch.Tensor, indices: Indices, num_candidates: int) -> tuple[torch.Tensor, torch.Tensor]:
         nearest = rows.topk(num_candidates, dim=-1)
         reached = shares[indices].gather(1, nearest.indices).double().cumsum(dim=-1)
         last = (reached < mass[indices]).sum(dim=-1, keepdim=True)
@@ -60,7 +61,9 @@ def keep_mask(values: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
 def _widen(values: torch.Tensor, find: FindThresholds) -> torch.Tensor:
     vocab_size = values.shape[1]
     ladder = [size for size in _CANDIDATES if size < vocab_size] if values.device.type == "cpu" else []
-    thresholds = torch.empty(len(values), 1, device=values.device)
+    if not ladder:
+        return find(values, slice(None), vocab_size)[0]
+    thresholds = torch.empty(len(values), 1)
     remaining = list(range(len(values)))
     rows = values
     for num_candidates in [*ladder, vocab_size]:
@@ -74,18 +77,15 @@ def _widen(values: torch.Tensor, find: FindThresholds) -> torch.Tensor:
 
 
 def _find_top(
-    weights: torch.Tensor, params: list[SamplingParams], num_candidates: int
+    weights: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, num_candidates: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    device = weights.device
     ranked = weights.topk(num_candidates, dim=-1).values
-    top_k = torch.tensor([p.top_k if p.top_k > 0 else weights.shape[1] for p in params], device=device).unsqueeze(1)
     kth = ranked.gather(1, top_k.clamp(max=num_candidates) - 1)
     is_open = top_k > num_candidates  # the k-th best is not among the candidates
     kept = ranked.double().masked_fill_((ranked < kth) & ~is_open, 0)
     total = kept.sum(dim=-1, keepdim=True)
     if num_candidates < weights.shape[1]:
         total = torch.where(is_open, totals(weights), total)
-    top_p = torch.tensor([[p.top_p if p.top_p < 1 else 2.0] for p in params], device=device)
     # A token stays as long as those better than it have not reached top_p by themselves.
     better = kept.cumsum(dim=-1) - kept
     num_kept = ((better < top_p * total) & (kept > 0)).sum(dim=-1, keepdim=True).clamp_(min=1)

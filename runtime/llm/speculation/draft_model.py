@@ -73,10 +73,10 @@ class TorchDraftModel:
         }
 
     def _row(self, scheduled: ScheduledRequest) -> TokenRow:
-        request, num_tokens, _, draft = scheduled
-        start = request.num_computed_tokens
+        request, start = scheduled.request, scheduled.start
         first = min(start, self._computed_until.get(_choice(request), start))
-        return TokenRow([*request.token_ids(first, start + num_tokens), *draft], first, request.block_ids)
+        token_ids = [*request.token_ids(first, start + scheduled.num_tokens), *scheduled.draft_token_ids]
+        return TokenRow(token_ids, first, request.block_ids)
 
     def _best_tokens(self, rows: list[TokenRow], positions: list[int]) -> list[int]:
         computed = self._forward.compute(rows, positions)

@@ -120,6 +120,10 @@ class Speculator:
         drafter = self._drafters.get(request)
         return DraftCounts() if drafter is None else drafter.counts
 
+    def may_draft(self, batch: Batch) -> bool:
+        """Whether `draft` has to be asked, for which all tokens so far must be known."""
+        return self._draft_model is not None or bool(self._drafting(batch))
+
     def draft(self, batch: Batch, reserve: Reserve) -> Batch:
         """The same batch, some of its decode rows with a draft."""
         drafting = self._drafting(batch)

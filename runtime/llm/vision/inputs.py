@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from runtime.llm.forward import TokenRow
+from runtime.llm.transfer import to_device
 from runtime.llm.vision.features import ImageFeatures
 from runtime.llm.vision.positions import positions
 
@@ -29,8 +30,8 @@ class VisionInputs:
             pieces = [
                 positions(row.images, self._merge_size, row.start, row.start + len(row.token_ids)) for row in rows
             ]
-            by_axis = torch.from_numpy(np.concatenate(pieces, axis=1))
-            inputs["position_ids"] = by_axis.unsqueeze(1).to(inputs["position_ids"].device)
+            by_axis = to_device(np.concatenate(pieces, axis=1), inputs["position_ids"].device)
+            inputs["position_ids"] = by_axis.unsqueeze(1)
 
     def _place_images(self, embeddings: torch.Tensor, rows: Sequence[TokenRow]) -> None:
         """Overwrite the placeholder tokens that are in this step, at places known beforehand: nothing is searched."""

@@ -6,7 +6,7 @@ each step carries the encoding on for a moment, so that images have no part in t
 
 from collections.abc import Sequence
 
-from runtime.llm.engine import Runner
+from runtime.llm.engine import LaunchedStep, Runner
 from runtime.llm.request import Batch, PromptImage, RowResult, ScheduledRequest
 from runtime.llm.vision.features import EncodingFailed, ImageFeatures
 
@@ -21,17 +21,17 @@ class VisionRunner:
         self._runner = runner
         self._features = features
 
-    def execute(self, batch: Batch) -> list[RowResult]:
-        """Write the KV of every row that is ready; a result for each row, in the batch's order."""
+    def launch(self, batch: Batch) -> "VisionStep":
+        """Have the KV of every row written that is ready."""
         needed = [images_in(row) for row in batch.scheduled]
         failure = self._encode(needed)
         is_ready = [self._features.are_ready(images) for images in needed]
         rows = [row for row, is_row_ready in zip(batch.scheduled, is_ready, strict=True) if is_row_ready]
-        computed = iter(self._runner.execute(Batch(rows)) if rows else [])
-        return [
-            next(computed) if is_row_ready else _held_back(images, failure)
+        held_back = [
+            None if is_row_ready else _held_back(images, failure)
             for is_row_ready, images in zip(is_ready, needed, strict=True)
         ]
+        return VisionStep(self._runner.launch(Batch(rows)) if rows else None, held_back)
 
     def _encode(self, needed: list[Sequence[PromptImage]]) -> EncodingFailed | None:
         """For the first row that waits."""
@@ -44,6 +44,24 @@ class VisionRunner:
         return None
 
 
+class VisionStep:
+    """`held_back`: by row of the batch, what it has instead of being computed; None: `ready` computes it."""
+
+    def __init__(self, ready: LaunchedStep | None, held_back: list[RowResult | None]) -> None:
+        self._ready = ready
+        self._held_back = held_back
+
+    def sample(self) -> None:
+        """Have the tokens of the rows that are ready chosen."""
+        if self._ready is not None:
+            self._ready.sample()
+
+    def results(self) -> list[RowResult]:
+        """Wait for the step; a result for each row, in the batch's order."""
+        computed = iter([] if self._ready is None else self._ready.results())
+        return [next(computed) if result is None else result for result in self._held_back]
+
+
 def _held_back(images: Sequence[PromptImage], failure: EncodingFailed | None) -> RowResult:
     if failure is not None and any(image.digest == failure.digest for image in images):
         return RowResult(failure=failure)
@@ -52,6 +70,6 @@ def _held_back(images: Sequence[PromptImage], failure: EncodingFailed | None) ->
 
 def images_in(row: ScheduledRequest) -> Sequence[PromptImage]:
     """Those of whose placeholder tokens some are computed."""
-    start = row.request.num_computed_tokens
+    start = row.start
     stop = start + row.num_tokens
     return [image for image in row.request.images if image.start < stop and start < image.start + image.num_tokens]

@@ -59,6 +59,11 @@ def test_latents_are_kept_by_one_device_without_addons() -> None:
     assert not llm_settings(assigned(GPU, settings=sample_settings(enable_latent_cache=False))).keeps_latents
 
 
+def test_looking_ahead_is_the_workers_choice_unless_it_is_switched_off() -> None:
+    assert llm_settings(assigned(GPU)).look_ahead is None
+    assert llm_settings(assigned(GPU, settings=sample_settings(enable_look_ahead=False))).look_ahead is False
+
+
 def test_asleep_it_keeps_the_weights_of_both_models_where_that_frees_anything() -> None:
     assert assigned(GPU).host_bytes == 2 * GIB
     assert assigned(GPU, draft_model="accounts/acme/models/tiny").host_bytes == 3 * GIB

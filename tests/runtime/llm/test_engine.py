@@ -10,10 +10,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from runtime.engine import RequestRefused
 from runtime.llm.engine import LlmEngine
-from runtime.llm.request import Batch, Generation, Request, RequestFailed, RowResult, SampledToken, TokenOutput
+from runtime.llm.request import Batch, Generation, Request, RequestFailed, TokenOutput
 from runtime.message import FailureCode
 from tests.fakes.fake_clock import FakeClock
-from tests.fakes.scripted_runner import STOP_TOKEN_ID, ScriptedRunner, generate_alone, make_request
+from tests.fakes.scripted_runner import STOP_TOKEN_ID, ScriptedRunner, ScriptedStep, generate_alone, make_request
 
 NUM_STEPS_MAX = 5000
 BLOCK_SIZE = 4
@@ -37,6 +37,7 @@ def build_engine_and_runner(
     max_num_waiting_tokens: int = 10_000,
     max_batch_tokens: int = 16,
     enable_prefix_cache: bool = True,
+    look_ahead: bool = False,
     clock: Callable[[], float] = monotonic,
 ) -> tuple[LlmEngine, RunnerT]:
     runner = kind(num_blocks, BLOCK_SIZE, max_num_requests=max_num_requests, max_batch_tokens=max_batch_tokens)
@@ -50,6 +51,7 @@ def build_engine_and_runner(
         max_batch_tokens=max_batch_tokens,
         enable_prefix_cache=enable_prefix_cache,
         cache_root=b"model",
+        look_ahead=look_ahead,
         clock=clock,
     )
     return engine, runner
@@ -99,13 +101,20 @@ def assert_complete(outputs: list[TokenOutput], request: Request) -> None:
 @pytest.mark.parametrize("max_batch_tokens", [1, 3, 7, 64])
 @pytest.mark.parametrize("enable_prefix_cache", [False, True])
 @pytest.mark.parametrize("num_blocks", [16, 200])
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(prompts, st.integers(1, 3), namespaces), min_size=1, max_size=8))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.booleans(), st.lists(st.tuples(prompts, st.integers(1, 3), namespaces), min_size=1, max_size=8))
 def test_output_is_the_same_alone_and_in_any_batch(
-    max_batch_tokens: int, enable_prefix_cache: bool, num_blocks: int, calls: list[tuple[list[int], int, bytes]]
+    max_batch_tokens: int,
+    enable_prefix_cache: bool,
+    num_blocks: int,
+    look_ahead: bool,
+    calls: list[tuple[list[int], int, bytes]],
 ) -> None:
     engine = build_engine(
-        num_blocks=num_blocks, max_batch_tokens=max_batch_tokens, enable_prefix_cache=enable_prefix_cache
+        num_blocks=num_blocks,
+        max_batch_tokens=max_batch_tokens,
+        enable_prefix_cache=enable_prefix_cache,
+        look_ahead=look_ahead,
     )
     generations = [call(f"r{i}", prompt, n=n, namespace=namespace) for i, (prompt, n, namespace) in enumerate(calls)]
     for generation in generations:
@@ -294,10 +303,10 @@ class BrokenDevice(ScriptedRunner):
 
     failing = False
 
-    def execute(self, batch: Batch) -> list[RowResult]:
+    def launch(self, batch: Batch) -> ScriptedStep:
         if self.failing:
             raise MemoryError("device")
-        return super().execute(batch)
+        return super().launch(batch)
 
 
 def test_what_the_device_raises_goes_through_and_the_step_can_be_repeated() -> None:
@@ -317,12 +326,8 @@ def test_what_the_device_raises_goes_through_and_the_step_can_be_repeated() -> N
 class UnhashableToken(ScriptedRunner):
     """Gives one request a token that no 32-bit digest can cover: the engine's own work on it raises."""
 
-    def execute(self, batch: Batch) -> list[RowResult]:
-        bad = RowResult([SampledToken(2**40, None, [])])
-        return [
-            bad if row.request.request_id == "bad" and row.is_sampled else result
-            for row, result in zip(batch.scheduled, super().execute(batch), strict=True)
-        ]
+    def choose(self, request: Request, state: int) -> int:
+        return 2**40 if request.request_id == "bad" else super().choose(request, state)
 
 
 def test_a_request_whose_own_work_raises_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -381,13 +386,17 @@ class EngineMachine(RuleBasedStateMachine):
         max_num_requests=st.sampled_from([1, 2, 5, 16]),
         max_batch_tokens=st.sampled_from([1, 3, 7, 64]),
         enable_prefix_cache=st.booleans(),
+        look_ahead=st.booleans(),
     )
-    def build(self, num_blocks: int, max_num_requests: int, max_batch_tokens: int, enable_prefix_cache: bool) -> None:
+    def build(
+        self, num_blocks: int, max_num_requests: int, max_batch_tokens: int, enable_prefix_cache: bool, look_ahead: bool
+    ) -> None:
         self.engine = build_engine(
             num_blocks=num_blocks,
             max_num_requests=max_num_requests,
             max_batch_tokens=max_batch_tokens,
             enable_prefix_cache=enable_prefix_cache,
+            look_ahead=look_ahead,
         )
         self.requests: dict[tuple[str, int], Request] = {}
         self.aborted: set[tuple[str, int]] = set()

@@ -56,3 +56,15 @@ def test_tokens_computed_wrongly_before_are_overwritten(tiny: TinyModel) -> None
     right = TokenRow(FIRST, 0, FIRST_BLOCKS)
     drafted = [[TokenRow(FIRST[:10] + [9] * 8, 0, FIRST_BLOCKS)], [TokenRow(FIRST[10:], 10, FIRST_BLOCKS)]]
     torch.testing.assert_close(last_logits(tiny, drafted), last_logits(tiny, [[right]]), rtol=0, atol=1e-4)
+
+
+def test_a_token_that_only_the_device_knows_is_put_where_the_host_could_not(tiny: TinyModel) -> None:
+    sampled = torch.tensor([50, FIRST[-1], SECOND[-1], 51])
+    begun = [TokenRow(FIRST[:-1], 0, FIRST_BLOCKS), TokenRow(SECOND[:-1], 0, SECOND_BLOCKS)]
+    prompt = TokenRow([7, 8, 9], 0, [8])
+    known = [TokenRow(FIRST[-1:], 19, FIRST_BLOCKS), prompt, TokenRow(SECOND[-1:], 6, SECOND_BLOCKS)]
+    awaited = [TokenRow([0], 19, FIRST_BLOCKS, follows=1), prompt, TokenRow([0], 6, SECOND_BLOCKS, follows=2)]
+    forward = Forward(tiny.model, tiny.attention())
+    forward.compute(begun)
+    found = forward.compute(awaited, sampled=sampled).logits([0, 3, 4])
+    assert torch.equal(found, last_logits(tiny, [begun, known]))

@@ -135,12 +135,12 @@ def test_each_prompt_alone(golden: Golden) -> None:
         assert token_ids(run(golden.tiny.engine(), [request])) == [expected]
 
 
-def test_a_mixed_batch_in_chunks_again_from_the_cache_and_preempted(golden: Golden) -> None:
+def test_a_mixed_batch_in_chunks_again_from_the_cache_and_preempted_with_look_ahead(golden: Golden) -> None:
     engine = golden.tiny.engine(max_batch_tokens=7)
     for call in ("first", "second"):
         assert token_ids(run(engine, _requests(golden, call), steps_between=2)) == golden.expected
     requests = _requests(golden)[::-1]
-    engine = golden.tiny.engine(max_batch_tokens=7, num_blocks=_few_blocks())
+    engine = golden.tiny.engine(max_batch_tokens=7, num_blocks=_few_blocks(), look_ahead=True)
     assert token_ids(run(engine, requests)) == golden.expected[::-1]
     assert sum(request.num_preemptions for request in requests) > 0
 

@@ -77,6 +77,7 @@ class World:
             num_blocks=num_blocks,
             max_batch_tokens=rng.choice([3, 7, 16, 64]),
             enable_prefix_cache=rng.random() < 0.8,
+            look_ahead=rng.random() < 0.5,
             speculation=Speculation(num_draft_tokens=rng.randrange(5), ngram_length=rng.choice([0, 0, 2])),
             draft_model=self.tiny.draft_model(num_blocks) if has_draft_model else None,
         )
@@ -124,7 +125,7 @@ class World:
         has_mask = request.constraint is not None and request.constraint.fill_mask(mask)
         row = SampledRow.of(request, mask=mask if has_mask else None)
         noise = torch.randn(NUM_NOISES, logits.shape[-1], generator=torch.Generator().manual_seed(0)) * NOISE
-        return token_id in {token.token_id for token in sample(logits + noise, [row] * NUM_NOISES)}
+        return token_id in {token.token_id for token in sample(logits + noise, [row] * NUM_NOISES).tokens()}
 
     def _advanced(self, visit: Visit, index: int, position: int) -> Request:
         """The choice, alone, after so many tokens; without a draft, which might take it further."""

@@ -151,6 +151,17 @@ def test_layers_are_packed_in_pauses_and_tokens_stay_the_same(directory: Path) -
         frontend.close()
 
 
+@pytest.mark.parametrize("look_ahead", [None, False, True])
+def test_it_looks_ahead_when_it_is_told_to_and_on_cuda(directory: Path, look_ahead: bool | None) -> None:
+    engine, frontend, _ = load_llm(_load(directory, look_ahead=look_ahead), _ignore)
+    try:
+        submit = Submit(request_id="a", prompt=TextPrompt(text="the kettle"), max_tokens=2)
+        engine.add(frontend.prepare(submit))
+        assert bool(engine.step()) == (look_ahead is not True), "outputs come with the step that follows"
+    finally:
+        frontend.close()
+
+
 def _answer(engine: Any, frontend: Any, request_id: str) -> list[int]:
     sampling = SamplingParams(temperature=0)
     submit = Submit(request_id=request_id, prompt=TextPrompt(text="the kettle"), max_tokens=5, sampling=sampling)

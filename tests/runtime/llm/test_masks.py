@@ -93,6 +93,18 @@ def test_the_caller_goes_on_while_masks_are_filled() -> None:
     assert pending.of(rows[2]) == [None]
 
 
+def test_masks_of_other_rows_may_be_begun_later() -> None:
+    gate = threading.Event()
+    gate.set()
+    rows = [row(Waiting(gate)), row(Broken(gate))]
+    filler = MaskFiller(VOCAB_SIZE)
+    pending = filler.begin(rows[:1])
+    assert pending.of(rows[1]) == [None]
+    pending.include(filler.begin(rows[1:]))
+    assert pending.of(rows[0])[0] is not None
+    assert str(pending.failure_of(rows[1])) == "broken"
+
+
 def test_a_constraint_that_breaks_fails_its_own_row() -> None:
     gate = threading.Event()
     gate.set()

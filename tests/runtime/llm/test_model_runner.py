@@ -73,6 +73,32 @@ def test_requests_are_read_and_not_changed(tiny: TinyModel) -> None:
     assert request.block_ids == list(range(1, 9))
 
 
+def test_a_step_follows_one_whose_token_the_host_has_not_seen(tiny: TinyModel) -> None:
+    runner, seen = tiny.runner(), _request(9, first_block=1)
+    expected = []
+    for num_tokens in (9, 1, 1):
+        (token,) = _tokens(runner.execute(Batch([ScheduledRequest(seen, num_tokens, True)])))
+        expected.append(token)
+        seen.num_computed_tokens += num_tokens
+        seen.output_token_ids.append(token.token_id)
+    runner, request, other = tiny.runner(), _request(9, first_block=1), _request(4, first_block=20)
+    first = runner.launch(Batch([ScheduledRequest(other, 3, False), ScheduledRequest(request, 9, True)]))
+    first.sample()
+    second = runner.launch(Batch([ScheduledRequest(request, 1, True, num_ahead=9, awaits_token=True)]))
+    second.sample()
+    found = _tokens(first.results())
+    request.num_computed_tokens += 9
+    request.output_token_ids.append(found[0].token_id)
+    third = runner.launch(Batch([ScheduledRequest(request, 1, True, num_ahead=1, awaits_token=True)]))
+    found += _tokens(second.results())
+    request.num_computed_tokens += 1
+    request.output_token_ids.append(found[1].token_id)
+    third.sample()
+    found += _tokens(third.results())
+    assert [token.token_id for token in found] == [token.token_id for token in expected]
+    assert _logprobs(found) == pytest.approx(_logprobs(expected), abs=1e-4)
+
+
 def test_layers_left_unpacked_are_packed_while_it_serves(tmp_path: Path) -> None:
     tiny = TinyModel(build_tiny_model(tmp_path, "qwen2"))
     runner, request = tiny.runner(), _request(3, first_block=1)

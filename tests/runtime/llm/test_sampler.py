@@ -36,7 +36,7 @@ def _row(
 
 def _drawn(logits: torch.Tensor, num_draws: int, **params: Any) -> list[int]:
     rows = [_row(seed=7, position=position, **params) for position in range(num_draws)]
-    return [token.token_id for token in sample(logits.expand(num_draws, -1), rows)]
+    return [token.token_id for token in sample(logits.expand(num_draws, -1), rows).tokens()]
 
 
 PARAMS: list[dict[str, Any]] = [
@@ -63,7 +63,7 @@ def test_rows_are_drawn_from_what_the_slow_reference_says(seed: int, chosen: lis
     logits = torch.randn(len(chosen), VOCAB_SIZE, generator=generator) * 2
     rows = [_row(**params) for params in chosen]
     found = processed_probabilities(logits, rows)
-    tokens = sample(logits, rows)
+    tokens = sample(logits, rows).tokens()
     for index, row in enumerate(rows):
         expected = reference.distribution(
             logits[index].tolist(),
@@ -79,7 +79,7 @@ def test_rows_are_drawn_from_what_the_slow_reference_says(seed: int, chosen: lis
 def test_temperature_zero_takes_the_best() -> None:
     logits = torch.randn(6, VOCAB_SIZE)
     rows = [_row(seed=i, temperature=0.0, top_p=0.5) for i in range(6)]
-    assert [token.token_id for token in sample(logits, rows)] == logits.argmax(dim=-1).tolist()
+    assert [token.token_id for token in sample(logits, rows).tokens()] == logits.argmax(dim=-1).tolist()
     assert torch.equal(processed_probabilities(logits, rows), torch.eye(VOCAB_SIZE)[logits.argmax(dim=-1)])
 
 
@@ -105,8 +105,8 @@ def test_whoever_draws_from_the_probabilities_gets_the_sampled_tokens() -> None:
     rows = [_row(seed=i, position=3 * i, **PARAMS[i % len(PARAMS)]) for i in range(40)]
     logits = torch.randn(40, VOCAB_SIZE) * 2
     uniform = uniforms([row.seed for row in rows], [row.position for row in rows])
-    again = draw(processed_probabilities(logits, rows), uniform)
-    assert again.tolist() == [token.token_id for token in sample(logits, rows)]
+    again = draw(processed_probabilities(logits, rows), torch.from_numpy(uniform))
+    assert again.tolist() == [token.token_id for token in sample(logits, rows).tokens()]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -115,15 +115,17 @@ def test_a_row_draws_the_same_in_any_batch(vocab_size: int, dtype: torch.dtype) 
     torch.manual_seed(2)
     rows = [_row(seed=i, position=3 * i, **PARAMS[i % len(PARAMS)]) for i in range(40)]
     logits = torch.randn(40, vocab_size).mul_(3).to(dtype)
-    alone = [sample(logits[i : i + 1], rows[i : i + 1])[0] for i in range(40)]
-    assert sample(logits, rows) == alone
+    alone = [sample(logits[i : i + 1], rows[i : i + 1]).tokens()[0] for i in range(40)]
+    assert sample(logits, rows).tokens() == alone
     shuffled = torch.randperm(40).tolist()
-    assert sample(logits[shuffled], [rows[i] for i in shuffled]) == [alone[i] for i in shuffled]
+    assert sample(logits[shuffled], [rows[i] for i in shuffled]).tokens() == [alone[i] for i in shuffled]
 
 
 def test_a_seed_gives_the_same_token_at_any_place_of_a_batch_and_another_seed_another() -> None:
     logits = torch.zeros(1, 5000)
-    token_ids = [token.token_id for token in sample(logits.expand(9, -1), [_row(seed=i % 3) for i in range(9)])]
+    token_ids = [
+        token.token_id for token in sample(logits.expand(9, -1), [_row(seed=i % 3) for i in range(9)]).tokens()
+    ]
     assert token_ids == token_ids[:3] * 3
     assert len(set(token_ids)) == 3
 
@@ -132,7 +134,7 @@ def test_logits_are_left_as_they_were() -> None:
     logits = torch.randn(len(PARAMS), VOCAB_SIZE)
     before = logits.clone()
     rows = [_row(**params) for params in PARAMS]
-    sample(logits, rows)
+    sample(logits, rows).tokens()
     processed_probabilities(logits, rows)
     assert torch.equal(logits, before)
 
@@ -146,7 +148,7 @@ def test_logprobs_are_of_the_raw_distribution() -> None:
         _row(temperature=0.0, num_logprobs=0),
         _row(temperature=0.0, num_logprobs=2, is_masked=True, logit_bias={9: 50.0}),
     ]
-    first, second, third, fourth = sample(logits, rows)
+    first, second, third, fourth = sample(logits, rows).tokens()
     expected = logits.log_softmax(dim=-1)
     assert first.logprob == pytest.approx(float(expected[0, first.token_id]), abs=1e-5)
     assert [token for token, _ in first.top] == expected[0].topk(4).indices.tolist()
@@ -167,7 +169,7 @@ def test_only_mirostat_rows_come_with_a_mu_and_it_follows_the_token() -> None:
         _row(mirostat_target=2.0, temperature=0.0),
         _row(mirostat_target=2.0, mirostat_lr=0.5, is_masked=True)._replace(mirostat_mu=3.0),
     ]
-    tokens = sample(logits, rows)
+    tokens = sample(logits, rows).tokens()
     assert [token.mirostat_mu is None for token in tokens] == [False, True, True, False]
     surprise = -float((logits[0] / 0.8).log_softmax(dim=0)[tokens[0].token_id]) / math.log(2)
     assert tokens[0].mirostat_mu == pytest.approx(4.0 - 0.1 * (surprise - 2.0), abs=1e-4)
@@ -181,10 +183,10 @@ def test_a_row_that_is_no_number_still_yields_a_token_and_touches_no_other(value
     torch.manual_seed(5)
     rows = [_row(seed=i, **params) for i, params in enumerate(PARAMS)]
     logits = torch.randn(len(rows), VOCAB_SIZE)
-    expected = sample(logits, rows)
+    expected = sample(logits, rows).tokens()
     for broken in range(len(rows)):
         damaged = logits.clone()
         damaged[broken] = value
-        tokens = sample(damaged, rows)
+        tokens = sample(damaged, rows).tokens()
         assert 0 <= tokens[broken].token_id < VOCAB_SIZE
         assert tokens[:broken] + tokens[broken + 1 :] == expected[:broken] + expected[broken + 1 :]

@@ -42,12 +42,12 @@ def rows(batch: Batch) -> Rows:
 def step(scheduler: Scheduler) -> Rows:
     """Schedule, pretend to compute, sample token 0; what an engine does around that."""
     batch = scheduler.schedule()
-    for request, num_tokens, is_sampled, _ in batch.scheduled:
-        request.num_computed_tokens += num_tokens
-        scheduler._prefix_cache.publish(request)
-        if is_sampled:
-            request.output_token_ids.append(0)
-            scheduler.note_output(request)
+    for row in batch.scheduled:
+        row.request.num_computed_tokens += row.num_tokens
+        scheduler._prefix_cache.publish(row.request)
+        if row.is_sampled:
+            row.request.output_token_ids.append(0)
+            scheduler.note_output(row.request)
     scheduler.check_integrity()
     return rows(batch)
 
@@ -291,3 +291,51 @@ def test_cached_prompt_tokens_are_not_charged() -> None:
         step(scheduler)
         scheduler.finish(request)
     assert scheduler.waiting.counters() == {"t": (21 + 2) + (1 + 2)}
+
+
+def test_a_step_is_scheduled_behind_one_that_is_on_its_way() -> None:
+    scheduler = build(max_batch_tokens=8)
+    a, b = add(scheduler, "a", 4), add(scheduler, "b", 20)
+    first = scheduler.schedule()
+    assert rows(first) == [("a", 4, True), ("b", 4, False)]
+    second = scheduler.schedule_behind(first)
+    assert second is not None
+    assert rows(second) == [("a", 1, True), ("b", 7, False)]
+    assert [(row.start, row.awaits_token) for row in second.scheduled] == [(4, True), (4, False)]
+    assert (a.num_computed_tokens, b.num_computed_tokens) == (0, 0), "requests advance when a step is retired"
+    assert len(a.block_ids) == 2
+    scheduler.check_integrity()
+
+
+def test_behind_the_last_step_of_every_request_nothing_is_scheduled() -> None:
+    scheduler = build()
+    add(scheduler, "a", 4, max_tokens=1)
+    assert scheduler.schedule_behind(scheduler.schedule()) is None
+    scheduler.check_integrity()
+
+
+def test_nobody_loses_blocks_that_are_being_written() -> None:
+    scheduler = build(num_blocks=1 + 5)
+    for request_id in "ab":
+        add(scheduler, request_id, 7)
+    step(scheduler)
+    on_its_way = scheduler.schedule()
+    assert scheduler.schedule_behind(on_its_way) is None
+    scheduler.check_integrity()
+    assert len(scheduler.running) == 2
+    assert not scheduler.preempted
+
+
+def test_blocks_of_who_leaves_meanwhile_stay_until_the_step_has_come_to_its_end() -> None:
+    scheduler = build(num_blocks=1 + 4)
+    request = add(scheduler, "a", 8)
+    first = scheduler.schedule()
+    block_ids = list(request.block_ids)
+    scheduler.finish(request, is_on_its_way=True)
+    scheduler.check_integrity()
+    assert not request.block_ids
+    assert scheduler._pool.num_free == 4 - len(block_ids)
+    scheduler.settle()
+    scheduler.check_integrity()
+    assert scheduler._pool.num_free == 4
+    assert scheduler.schedule_behind(first) is None

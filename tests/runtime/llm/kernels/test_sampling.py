@@ -10,7 +10,8 @@ import torch
 from runtime.llm.kernels import sampling
 from runtime.llm.sampler import SampledRow, processed_probabilities, sample
 from runtime.llm.sampling.adjustments import adjust
-from runtime.llm.sampling.draw import draw, uniforms
+from runtime.llm.sampling.columns import Columns
+from runtime.llm.sampling.draw import draw
 from runtime.llm.sampling.weights import kept_weights
 from runtime.submission import SamplingParams
 from tests.fakes.triton_device import DEVICE
@@ -52,10 +53,11 @@ def rows_of(params: list[dict[str, Any]]) -> list[SampledRow]:
 )
 def test_rows_keep_the_tokens_and_draw_the_token_of_the_plain_rules(kind: str, vocab_size: int) -> None:
     logits, rows = make_logits(kind, vocab_size), rows_of(PARAMS)
-    plain, kept = kept_weights(logits, rows), kept_weights(logits, rows, sampling)
+    columns = Columns(logits, rows)
+    plain, kept = kept_weights(logits, columns), kept_weights(logits, columns, sampling)
     assert torch.equal(kept, plain)
-    uniform = uniforms([row.seed for row in rows], [row.position for row in rows])
-    for shares in (uniform, np.zeros(len(rows)), np.full(len(rows), 1 - 2.0**-53)):
+    lowest = torch.zeros_like(columns.uniform)
+    for shares in (columns.uniform, lowest, lowest + (1 - 2.0**-53)):
         assert torch.equal(draw(kept, shares, sampling), draw(plain, shares))
 
 
@@ -64,7 +66,7 @@ def test_many_seeds_draw_the_tokens_of_the_plain_rules() -> None:
     params = SamplingParams(top_p=0.9, top_k=30)
     rows = [SampledRow(params, seed, 5, None) for seed in range(16)]
     logits = torch.randn(16, 600, device=DEVICE)
-    assert sample(logits, rows, sampling) == sample(logits, rows)
+    assert sample(logits, rows, sampling).tokens() == sample(logits, rows).tokens()
     assert torch.equal(processed_probabilities(logits, rows, sampling), processed_probabilities(logits, rows))
 
 
@@ -92,7 +94,7 @@ def test_a_row_that_is_no_number_yields_the_token_of_the_plain_rules_and_touches
 ) -> None:
     logits, rows = make_logits("plain", 50), rows_of(PARAMS)
     logits[::2, slice(None) if is_whole_row else 20] = value
-    plain = [token.token_id for token in sample(logits, rows)]
-    found = [token.token_id for token in sample(logits, rows, sampling)]
+    plain = [token.token_id for token in sample(logits, rows).tokens()]
+    found = [token.token_id for token in sample(logits, rows, sampling).tokens()]
     assert found[1::2] == plain[1::2]
     assert found == plain

@@ -26,7 +26,7 @@ def test_a_draw_inverts_the_distribution_function(vocab_size: int) -> None:
     weights[:, vocab_size // 2] = 0.5
     uniform = rng.random(40)
     uniform[:2] = [0.0, 1 - 2**-53]
-    drawn = draw(torch.from_numpy(weights).float(), uniform).tolist()
+    drawn = draw(torch.from_numpy(weights).float(), torch.from_numpy(uniform)).tolist()
     for index, token_id in enumerate(drawn):
         running = np.cumsum(weights[index] / weights[index].sum())
         assert weights[index, token_id] > 0

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from runtime.llm.sampling.truncation import keep_mask, keep_typical, top_thresholds
-from runtime.submission import SamplingParams
 from tests.runtime.llm.sampling import reference
 
 
@@ -11,9 +10,14 @@ def relative(logits: torch.Tensor) -> torch.Tensor:
     return (logits - logits.amax(dim=-1, keepdim=True)).exp()
 
 
-def kept(weights: torch.Tensor, **params: float) -> list[set[int]]:
-    threshold = top_thresholds(weights, [SamplingParams(**params)] * len(weights))  # type: ignore[arg-type]
+def kept(weights: torch.Tensor, *, top_k: int = 0, top_p: float = 2.0) -> list[set[int]]:
+    num_rows = len(weights)
+    threshold = top_thresholds(weights, torch.tensor([top_k] * num_rows), torch.tensor([top_p] * num_rows))
     return [set(row.nonzero().flatten().tolist()) for row in keep_mask(weights, threshold)]
+
+
+def mass(share: float) -> torch.Tensor:
+    return torch.tensor([share], dtype=torch.float64)
 
 
 def test_top_k_keeps_all_that_tie_with_the_last() -> None:
@@ -42,22 +46,22 @@ def test_all_circles_of_candidates_give_the_same(spread: float) -> None:
         assert kept(own, top_p=0.6)[0] == set(reference.top_p(shares.numpy(), 0.6).nonzero()[0])
         assert kept(own, top_k=2500)[0] == set(reference.top_k(shares.numpy(), 2500).nonzero()[0])
         expected = reference.typical(shares.numpy(), 0.6)
-        found = keep_typical(own, [0.6])[0].double().numpy()
+        found = keep_typical(own, mass(0.6))[0].double().numpy()
         np.testing.assert_allclose(found / found.sum(), expected, rtol=1e-4)
 
 
 def test_a_mass_of_nothing_keeps_the_most_typical_token() -> None:
     weights = torch.tensor([[0.6, 0.2, 0.1, 0.1]]) / 0.6
     # The entropy is 1.09 nats: 0.2 with 1.6 is nearer to it than 0.6 with 0.51.
-    assert keep_typical(weights, [0.0]).nonzero()[:, 1].tolist() == [1]
+    assert keep_typical(weights, mass(0.0)).nonzero()[:, 1].tolist() == [1]
 
 
 def test_what_is_typical_is_relative_to_its_best_again() -> None:
     weights = torch.tensor([[0.6, 0.2, 0.1, 0.1]]) / 0.6
-    assert keep_typical(weights, [0.1]).max() == 1
+    assert keep_typical(weights, mass(0.1)).max() == 1
 
 
 def test_what_was_left_out_before_stays_out() -> None:
     weights = torch.tensor([[1.0, 0.0, 1.0, 0.0, 0.5]])
-    assert set(keep_typical(weights, [0.999999]).nonzero()[:, 1].tolist()) <= {0, 2, 4}
+    assert set(keep_typical(weights, mass(0.999999)).nonzero()[:, 1].tolist()) <= {0, 2, 4}
     assert kept(weights, top_k=4, top_p=0.999999)[0] <= {0, 2, 4}

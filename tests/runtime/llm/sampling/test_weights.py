@@ -16,6 +16,7 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
+from runtime.llm.sampling.columns import Columns
 from runtime.llm.sampling.rows import SampledRow
 from runtime.llm.sampling.weights import kept_weights, tempered_weights
 from runtime.submission import SamplingParams
@@ -25,7 +26,8 @@ NO_TOKENS = torch.zeros(1, 0, dtype=torch.long)
 
 
 def shares(logits: torch.Tensor, params: SamplingParams, mu: float | None = None) -> np.ndarray[Any, Any]:
-    weights = kept_weights(logits, [SampledRow(params, 0, 0, None, mirostat_mu=mu)] * len(logits)).double()
+    rows = [SampledRow(params, 0, 0, None, mirostat_mu=mu)] * len(logits)
+    weights = kept_weights(logits, Columns(logits, rows)).double()
     result: np.ndarray[Any, Any] = (weights / weights.sum(dim=-1, keepdim=True)).numpy()
     return result
 
@@ -104,7 +106,8 @@ def test_mirostat_takes_the_place_of_the_other_rules() -> None:
 def test_a_tiny_temperature_takes_the_best_and_overflows_nothing() -> None:
     logits = torch.randn(1, 50) * 100
     assert shares(logits, SamplingParams(temperature=1e-30)).argmax() == logits.argmax()
-    assert tempered_weights(logits, [SampledRow(SamplingParams(temperature=1e-30), 0, 0, None)]).sum() == 1
+    rows = [SampledRow(SamplingParams(temperature=1e-30), 0, 0, None)]
+    assert tempered_weights(logits, Columns(logits, rows)).sum() == 1
 
 
 PARAMS: list[dict[str, Any]] = [
@@ -123,8 +126,9 @@ def test_a_row_is_the_same_in_any_batch(vocab_size: int) -> None:
     torch.manual_seed(8)
     rows = [SampledRow(SamplingParams(**params), 0, 0, None) for params in PARAMS]
     logits = torch.randn(len(rows), vocab_size) * 3
-    together = kept_weights(logits, rows)
+    together = kept_weights(logits, Columns(logits, rows))
     for index, row in enumerate(rows):
-        alone = kept_weights(logits[index : index + 1], [row])[0]
+        own = logits[index : index + 1]
+        alone = kept_weights(own, Columns(own, [row]))[0]
         # To the last bit but one: exp2 rounds differently where a vector of the CPU is not full.
         torch.testing.assert_close(alone, together[index], rtol=2e-7, atol=0)

@@ -9,11 +9,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from runtime.llm.engine import NO_SPECULATION, LlmEngine
-from runtime.llm.request import Batch, Generation, Request, RowResult, TokenOutput
+from runtime.llm.request import Batch, Generation, Request, TokenOutput
 from runtime.llm.speculation.speculator import ROWS_MAX, DraftModel
 from runtime.settings import Speculation
 from runtime.submission import SamplingParams
-from tests.fakes.scripted_runner import VOCAB_SIZE, ScriptedRunner, generate_alone, make_request, next_token_id
+from tests.fakes.scripted_runner import (
+    VOCAB_SIZE,
+    ScriptedRunner,
+    ScriptedStep,
+    generate_alone,
+    make_request,
+    next_token_id,
+)
 
 BLOCK_SIZE = 4
 NUM_STEPS_MAX = 2000
@@ -48,9 +55,9 @@ class RecordingRunner(ScriptedRunner):
         self.drafts: list[dict[str, list[int]]] = []
         """By step and request id."""
 
-    def execute(self, batch: Batch) -> list[RowResult]:
+    def launch(self, batch: Batch) -> ScriptedStep:
         self.drafts.append({row.request.request_id: list(row.draft_token_ids) for row in batch.scheduled})
-        return super().execute(batch)
+        return super().launch(batch)
 
     def longest(self, request_id: str) -> int:
         return max(len(drafts.get(request_id, [])) for drafts in self.drafts)
@@ -64,6 +71,7 @@ def build(
     enable_prefix_cache: bool = True,
     speculation: Speculation = NO_SPECULATION,
     draft_model: DraftModel | None = None,
+    look_ahead: bool = False,
     kind: type[RecordingRunner] = RecordingRunner,
 ) -> tuple[LlmEngine, RecordingRunner]:
     runner = kind(num_blocks, BLOCK_SIZE, max_num_requests=max_num_requests, max_batch_tokens=max_batch_tokens)
@@ -79,6 +87,7 @@ def build(
         cache_root=b"model",
         speculation=speculation,
         draft_model=draft_model,
+        look_ahead=look_ahead,
     )
     return engine, runner
 
@@ -130,6 +139,7 @@ def _altered(tokens: list[int], wrong_every: int) -> list[int]:
     ngram_length=st.sampled_from([0, 2, 3]),
     wrong_every=st.sampled_from([1, 2, 5, 1000]),
     has_draft_model=st.booleans(),
+    look_ahead=st.booleans(),
     calls=st.lists(
         st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=12), st.integers(1, 20), st.booleans()),
         min_size=1,
@@ -143,6 +153,7 @@ def test_no_draft_changes_an_output(
     ngram_length: int,
     wrong_every: int,
     has_draft_model: bool,
+    look_ahead: bool,
     calls: list[tuple[list[int], int, bool]],
 ) -> None:
     engine, _ = build(
@@ -151,6 +162,7 @@ def test_no_draft_changes_an_output(
         enable_prefix_cache=enable_prefix_cache,
         speculation=Speculation(ngram_length=ngram_length, num_draft_tokens=5),
         draft_model=ScriptedDraftModel(wrong_every) if has_draft_model else None,
+        look_ahead=look_ahead,
     )
     requests = [
         predicted(str(i), prompt, wrong_every, max_tokens=max_tokens)
@@ -269,11 +281,11 @@ def test_a_constraint_that_fails_under_a_draft_costs_the_draft_and_not_the_reque
 class FlakyRunner(RecordingRunner):
     """Fails every third step, before and after it has written."""
 
-    def execute(self, batch: Batch) -> list[RowResult]:
+    def launch(self, batch: Batch) -> ScriptedStep:
         if len(self.drafts) % 3 == 2:
             self.drafts.append({})
             raise MemoryError("device")
-        return super().execute(batch)
+        return super().launch(batch)
 
 
 def test_a_step_that_failed_is_repeated_with_its_drafts() -> None:
@@ -288,3 +300,21 @@ def test_a_step_that_failed_is_repeated_with_its_drafts() -> None:
             pass
         engine.check_integrity()
     assert tokens == generate_alone(request)
+
+
+def test_steps_run_ahead_only_while_nobody_may_be_guessed_for() -> None:
+    engine, runner = build(speculation=NGRAM, look_ahead=True)
+    few = [make_request([1, 2, 3, i], request_id=str(i), max_tokens=4) for i in range(ROWS_MAX)]
+    for request in few:
+        engine.add(Generation(request.request_id, [request]))
+    drain(engine)
+    assert runner.num_run_ahead == 0
+    many = [make_request([1, 2, 3, i], request_id=str(i), max_tokens=9) for i in range(ROWS_MAX + 9)]
+    for request in many:
+        request.stop_token_ids = frozenset()
+        engine.add(Generation(request.request_id, [request]))
+    found = drain(engine)
+    assert runner.num_run_ahead > 0
+    for request in many:
+        expected = generate_alone(request)
+        assert [output.token_id for output in found[request.request_id]][: len(expected)] == expected

@@ -75,7 +75,7 @@ def _two_tokens(logits_after: torch.Tensor, sampling: SamplingParams, seed: int,
         guesses = draft if not request.output_token_ids else []
         context = [*request.token_ids(request.num_tokens - 1, request.num_tokens), *guesses]
         rows = [SampledRow.of(request, guesses[:length]) for length in range(len(guesses) + 1)]
-        step = accepted_part(sample(logits_after[context], rows), guesses)
+        step = accepted_part(sample(logits_after[context], rows).tokens(), guesses)
         request.output_token_ids += [token.token_id for token in step]
     first, second = request.output_token_ids[:2]
     return first, second

@@ -45,9 +45,27 @@ class NotingRunner:
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
 
-    def execute(self, batch: Batch) -> list[RowResult]:
+    def launch(self, batch: Batch) -> "NotedStep":
         self.batches.append([row.request.request_id for row in batch.scheduled])
-        return [RowResult([SampledToken(len(self.batches), None, [])]) for _ in batch.scheduled]
+        return NotedStep([RowResult([SampledToken(len(self.batches), None, [])]) for _ in batch.scheduled])
+
+
+class NotedStep:
+    def __init__(self, results: list[RowResult]) -> None:
+        self._results: list[RowResult] = []
+        self._sampled = results
+
+    def sample(self) -> None:
+        self._results = self._sampled
+
+    def results(self) -> list[RowResult]:
+        return self._results
+
+
+def execute(runner: VisionRunner, batch: Batch) -> list[RowResult]:
+    step = runner.launch(batch)
+    step.sample()
+    return step.results()
 
 
 def image(start: int, num_tokens: int, name: bytes = b"A") -> PromptImage:
@@ -64,7 +82,7 @@ def test_a_row_waits_for_its_image_and_nobody_else_does() -> None:
     runner = NotingRunner()
     vision = VisionRunner(runner, ImageFeatures(SlowEncoder(10_000_000), 1000))
     batch = Batch([row("text", []), row("image", [image(2, 4)]), row("later", [image(12, 4)])])
-    results = vision.execute(batch)
+    results = execute(vision, batch)
     assert [result.is_computed for result in results] == [True, False, True]
     assert runner.batches == [["text", "later"]]
 
@@ -72,7 +90,7 @@ def test_a_row_waits_for_its_image_and_nobody_else_does() -> None:
 def test_once_it_is_encoded_the_row_is_computed_with_the_others_in_their_order() -> None:
     runner = NotingRunner()
     vision = VisionRunner(runner, ImageFeatures(SlowEncoder(1), 1000))
-    results = vision.execute(Batch([row("a", [image(2, 4)]), row("b", [])]))
+    results = execute(vision, Batch([row("a", [image(2, 4)]), row("b", [])]))
     assert [result.is_computed for result in results] == [True, True]
     assert runner.batches == [["a", "b"]]
 
@@ -80,7 +98,7 @@ def test_once_it_is_encoded_the_row_is_computed_with_the_others_in_their_order()
 def test_when_everybody_waits_nothing_is_run() -> None:
     runner = NotingRunner()
     vision = VisionRunner(runner, ImageFeatures(SlowEncoder(10_000_000), 1000))
-    [result] = vision.execute(Batch([row("a", [image(2, 4)])]))
+    [result] = execute(vision, Batch([row("a", [image(2, 4)])]))
     assert result == RowResult(is_computed=False)
     assert runner.batches == []
 
@@ -89,25 +107,29 @@ def test_a_failure_is_of_the_rows_that_show_the_image() -> None:
     runner = NotingRunner()
     vision = VisionRunner(runner, ImageFeatures(BrokenEncoder(), 1000))
     rows = [row("a", [image(2, 4)]), row("b", []), row("c", [image(2, 4, b"B")]), row("d", [image(3, 4)])]
-    a, b, c, d = vision.execute(Batch(rows))
+    a, b, c, d = execute(vision, Batch(rows))
     assert isinstance(a.failure, EncodingFailed)
     assert isinstance(d.failure, EncodingFailed)
     assert (b.failure, b.is_computed) == (None, True)
     assert (c.failure, c.is_computed) == (None, False)
 
 
-def test_text_is_generated_while_an_image_is_encoded_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("look_ahead", [False, True])
+def test_text_is_generated_while_an_image_is_encoded_step_by_step(
+    monkeypatch: pytest.MonkeyPatch, look_ahead: bool
+) -> None:
     monkeypatch.setattr(vision_runner, "ENCODING_S_PER_STEP", 0.0)
-    engine = engine_over(SlowEncoder(30))
+    engine = engine_over(SlowEncoder(30), look_ahead=look_ahead)
     assert last_outputs(engine, with_image("image"), make_request([6] * 20, request_id="text")) == ["text", "image"]
 
 
-def test_an_image_that_cannot_be_encoded_fails_its_request_alone() -> None:
-    engine = engine_over(BrokenEncoder())
+@pytest.mark.parametrize("look_ahead", [False, True])
+def test_an_image_that_cannot_be_encoded_fails_its_request_alone(look_ahead: bool) -> None:
+    engine = engine_over(BrokenEncoder(), look_ahead=look_ahead)
     assert last_outputs(engine, with_image("image"), make_request([6] * 20, request_id="text")) == ["image", "text"]
 
 
-def engine_over(encoder: Encoder) -> LlmEngine:
+def engine_over(encoder: Encoder, *, look_ahead: bool = False) -> LlmEngine:
     scripted = ScriptedRunner(50, BLOCK_SIZE, max_num_requests=4, max_batch_tokens=64)
     return LlmEngine(
         VisionRunner(scripted, ImageFeatures(encoder, 1000)),
@@ -119,6 +141,7 @@ def engine_over(encoder: Encoder) -> LlmEngine:
         max_batch_tokens=64,
         enable_prefix_cache=True,
         cache_root=b"",
+        look_ahead=look_ahead,
     )
 
 
