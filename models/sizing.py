@@ -154,7 +154,7 @@ def kv_cache_bytes(
 ) -> int:
     """On each device, for `concurrency` requests of full context: (context + BLOCK_SIZE_MAX) tokens each."""
     num_tokens = concurrency * (max_context_length + BLOCK_SIZE_MAX)
-    return num_tokens * sum(_kv_bytes_per_token(model, dtype, num_devices, is_kv_fp8) for model in models)
+    return num_tokens * _kv_bytes_per_token(models, dtype, num_devices, is_kv_fp8)
 
 
 def fixed_bytes(
@@ -173,11 +173,15 @@ def fixed_bytes(
     """On each device, all that a replica of the first model, with the others as drafts, holds beside its KV cache.
 
     process + resident weights + activations of every model, and `adapters_bytes` of the first. Over several devices
-    weights are divided, but for an embedding's worth, which may stand on each or be divided unevenly; the process,
-    activations and adapters are taken to be whole on each.
+    the first model's weights are divided, but for the embedding, which stands on each; drafts are whole on one of
+    them. The process, activations and adapters are taken to be whole on each.
     """
     adapters = adapters_bytes(models[0], dtype, num_adapters, max_adapter_rank, max_batch_tokens)
-    resident = sum(_resident_bytes(model, dtype, num_devices, is_cuda=is_cuda, keeps_fp8=keeps_fp8) for model in models)
+    shares = [num_devices, *[1] * (len(models) - 1)]
+    resident = sum(
+        _resident_bytes(model, dtype, share, is_cuda=is_cuda, keeps_fp8=keeps_fp8)
+        for model, share in zip(models, shares, strict=True)
+    )
     step = step_bytes(
         models, dtype, max_batch_tokens, max_num_requests, keeps_fp8=keeps_fp8, has_graphs=has_graphs and is_cuda
     )
@@ -273,8 +277,9 @@ def num_kv_blocks(
     keeps_fp8: bool = False,
     is_kv_fp8: bool = False,
     has_graphs: bool = False,
+    num_devices: int = 1,
 ) -> int:
-    """How many KV blocks fit a budget; the inverse of `replica_bytes`. 0 when the rest alone exceeds it.
+    """How many KV blocks fit a budget on each device; the inverse of `replica_bytes`. 0 when the rest exceeds it.
 
     With the budget that `replica_bytes` gives, `concurrency` requests of full context fit, for any block size up to
     BLOCK_SIZE_MAX: each needs ceil(context / block_size) ≤ (context + BLOCK_SIZE_MAX) / block_size blocks.
@@ -293,8 +298,9 @@ def num_kv_blocks(
             max_adapter_rank=max_adapter_rank,
             keeps_fp8=keeps_fp8,
             has_graphs=has_graphs,
+            num_devices=num_devices,
         )
-    block_bytes = block_size * sum(kv_bytes_per_token(model, dtype, is_kv_fp8=is_kv_fp8) for model in models)
+    block_bytes = block_size * _kv_bytes_per_token(models, dtype, num_devices, is_kv_fp8)
     return max(0, memory_budget_bytes - fixed) // block_bytes
 
 
@@ -305,10 +311,13 @@ def _activations_per_token(info: ModelInfo) -> int:
     return 2 * info.hidden_size + max(attention, 3 * info.intermediate_size)
 
 
-def _kv_bytes_per_token(info: ModelInfo, dtype: str, num_devices: int, is_kv_fp8: bool) -> int:
-    """On each device. Heads are not cut: where they do not divide evenly, one device has one more."""
-    num_kv_heads = info.attention.num_kv_heads
-    return kv_bytes_per_token(info, dtype, is_kv_fp8=is_kv_fp8) // num_kv_heads * -(-num_kv_heads // num_devices)
+def _kv_bytes_per_token(models: Sequence[ModelInfo], dtype: str, num_devices: int, is_kv_fp8: bool) -> int:
+    """On the fullest device, which has the drafts whole. No head of the first model is cut: where there are fewer than
+    devices, several have the same one."""
+    first, *drafts = models
+    num_kv_heads = first.attention.num_kv_heads
+    own = kv_bytes_per_token(first, dtype, is_kv_fp8=is_kv_fp8) // num_kv_heads * -(-num_kv_heads // num_devices)
+    return own + sum(kv_bytes_per_token(draft, dtype, is_kv_fp8=is_kv_fp8) for draft in drafts)
 
 
 def _resident_bytes(info: ModelInfo, dtype: str, num_devices: int, *, is_cuda: bool, keeps_fp8: bool) -> int:

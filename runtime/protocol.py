@@ -164,7 +164,7 @@ class Loaded(Message, frozen=True, kw_only=True):
     footprint_bytes: int
     """Measured: what this process really holds after the load, on the device (CPU: resident set + KV pool).
 
-    What is set aside for addons is counted, although nothing holds it yet.
+    What is set aside for addons is counted, although nothing holds it yet. Of several devices the one that holds most.
     """
     num_blocks: int = 0
     """Of the KV cache, where the engine has one; so are the next, in tokens."""

@@ -19,7 +19,7 @@ class Settings(Value, frozen=True, kw_only=True):
     device: str
     """torch device inside the worker: `cpu` or `cuda:0`."""
     memory_budget_bytes: int
-    """Weights, activations and caches together; the worker keeps inside it."""
+    """On each of its devices, weights, activations and caches together; the worker keeps inside it."""
     num_threads: int = 0
     """CPU threads for the engine; 0 lets its library decide."""
     max_num_waiting: int = 2048
@@ -47,6 +47,8 @@ class LlmSettings(Settings, frozen=True, kw_only=True, tag="llm"):
     """Of a language model: continuous batching over a paged KV cache, which the budget holds too."""
 
     dtype: Dtype
+    num_devices: int = 1
+    """Over which the model is divided; `device` is the first of them, and budget and `fixed_bytes` are of each."""
     keeps_fp8: bool = False
     """Weights that are stored in 8-bit floats are multiplied so; False: they are converted to `dtype`."""
     fixed_bytes: int | None = None

@@ -123,7 +123,7 @@ def _settings(
     dtype = dtype_of(deployment, info, is_cuda)
     every: dict[str, Any] = {
         "device": "cuda:0" if is_cuda else "cpu",  # a worker sees no devices but its own
-        "memory_budget_bytes": place.num_bytes * len(place.devices),
+        "memory_budget_bytes": place.num_bytes,
         "num_threads": max(1, len(os.sched_getaffinity(0)) // num_devices),
     }
     match info:
@@ -131,8 +131,9 @@ def _settings(
             return LlmSettings(
                 **every,
                 dtype=dtype,
+                num_devices=len(place.devices),
                 keeps_fp8=keeps_fp8(deployment, info, place.devices),
-                fixed_bytes=fixed_bytes * len(place.devices),
+                fixed_bytes=fixed_bytes,
                 max_context_length=context_length_of(deployment, info),
                 max_num_requests=settings.max_num_requests,
                 max_batch_tokens=settings.max_batch_tokens,

@@ -7,7 +7,9 @@ a sick driver hangs. Never decides who may use what: that is the ledger's.
 import asyncio
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
@@ -65,7 +67,10 @@ class Inventory(Protocol):
     def devices(self) -> list[Device]: ...
 
     async def used_bytes(self, device_id: str) -> dict[int, int]:
-        """Device memory by pid, of anyone's processes; raises `unavailable` when the driver does not answer."""
+        """Device memory by pid, of anyone's processes; what our workers' own processes hold counts as the workers'.
+
+        Raises `unavailable` when the driver does not answer.
+        """
 
     async def sample(self, device_id: str) -> DeviceSample:
         """For display; raises `unavailable` when the driver does not answer."""
@@ -115,7 +120,10 @@ class NvmlInventory:
     def _read_processes(self, device_id: str) -> dict[int, int]:
         handle = self._nvml.nvmlDeviceGetHandleByUUID(device_id)
         processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        return {process.pid: process.usedGpuMemory or 0 for process in processes}
+        used_bytes: Counter[int] = Counter()
+        for process in processes:
+            used_bytes[_worker_of(process.pid)] += process.usedGpuMemory or 0
+        return dict(used_bytes)
 
     def _read_sample(self, device_id: str) -> DeviceSample:
         nvml = self._nvml
@@ -193,6 +201,17 @@ def accelerator_type_of(nvml_name: str, memory_bytes: int) -> str:
             return accelerator_type
     name = re.sub(r"[^A-Z0-9]+", "_", nvml_name.upper())
     return f"{name}_{round(memory_bytes / GIB)}GB"
+
+
+def _worker_of(pid: int) -> int:
+    """Whoever leads its session, if that is a worker of ours, which is a child of this process; else itself."""
+    try:
+        leader = os.getsid(pid)
+        text = Path(f"/proc/{leader}/stat").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return pid
+    parent = int(text[text.rindex(")") + 2 :].split()[1])
+    return leader if parent == os.getpid() else pid
 
 
 async def _holds_memory(inventory: Inventory, device_id: str, pid: int) -> bool:

@@ -139,8 +139,8 @@ def fixed_bytes_of(
 ) -> int:
     """On each of its devices, all that a replica holds beside its KV cache: as measured, else as estimated.
 
-    A measurement is taken before the first full step, so that the estimate of what a step holds comes on top; over
-    several devices it says nothing of each.
+    A measurement is taken before the first full step, so that the estimate of what a step holds comes on top; of
+    several devices it is of the one that holds most.
     """
     is_cuda = _is_cuda(devices)
     dtype = dtype_of(deployment, info, is_cuda)
@@ -151,7 +151,7 @@ def fixed_bytes_of(
         return fixed_replica_bytes(info, dtype, batch_size=batch_size, is_cuda=is_cuda)
     models, tokens = _models(deployment, info, settings, draft), settings.max_batch_tokens
     requests, has_graphs = settings.max_num_requests, is_cuda and settings.enable_graphs
-    if footprint is not None and deployment.accelerator_count == 1:
+    if footprint is not None:
         keeps = keeps_fp8(deployment, info, devices)
         step = step_bytes(models, dtype, tokens, requests, keeps_fp8=keeps, has_graphs=has_graphs)
         return footprint.num_bytes - footprint.kv_bytes + step

@@ -119,6 +119,9 @@ def worker_environment(home: Path, devices: Sequence[Device], num_threads: int, 
         # five to ten times as long.
         "OMP_WAIT_POLICY": "passive",
         "TOKENIZERS_PARALLELISM": "false",
+        # The processes of a worker on several devices meet on this machine and listen to nobody else.
+        "GLOO_SOCKET_IFNAME": "lo",
+        "NCCL_SOCKET_IFNAME": "lo",
         "HF_HUB_OFFLINE": "1",
     }
 

@@ -25,6 +25,7 @@ from appliance.errors import Code, HearthError
 from appliance.names import ResourceName
 from appliance.orchestrator.gpus import Device
 from appliance.services.autoscaling_spec import POLICY, Violation, policy_violations
+from models.division import find_indivisible
 from models.info import DiffusionInfo
 
 DISPLAY_NAME_LENGTH_MAX = 63
@@ -185,10 +186,8 @@ def _accelerator_violations(spec: DeploymentSpec, devices: Sequence[Device]) -> 
         )
     elif not 1 <= spec.accelerator_count <= most:
         yield Violation("acceleratorCount", f"between 1 and {most}, which is what this box has of one kind")
-    elif spec.accelerator_count > 1 and any(device.is_cuda for device in suitable):
-        yield Violation(
-            "acceleratorCount", "tensor parallelism is not in this version; a replica runs on 1 GPU, so leave it at 1"
-        )
+    if spec.accelerator_count > 1 and spec.enable_addons:
+        yield Violation("enableAddons", "not with an acceleratorCount above 1")
 
 
 def _types(devices: Sequence[Device]) -> list[str]:
@@ -223,6 +222,8 @@ def check_model(spec: DeploymentSpec, model: Model) -> None:
         raise HearthError(Code.FAILED_PRECONDITION, message, "precision")
     if model.llm_info is None:
         _check_without_kv_cache(spec, model)
+    elif obstacle := find_indivisible(model.llm_info, spec.accelerator_count):
+        raise refusal(Violation("acceleratorCount", f"{model.name}: {obstacle}"))
     reach = model.served_info.max_context_length
     if spec.max_context_length is not None and spec.max_context_length > reach:
         raise refusal(Violation("maxContextLength", f"{model.name} reaches {reach} tokens"))

@@ -46,10 +46,19 @@ class Vision(Protocol):
         """Exchange token ids for embeddings, and plain positions for those of the model, where there is need."""
 
 
+class Followers(Protocol):
+    """Processes that compute the same on other devices, each a part of it; `parallel/leader.py`."""
+
+    def compute(self, rows: Sequence[TokenRow], logit_rows: Sequence[int]) -> None: ...
+
+    def logits(self, positions: list[int]) -> None: ...
+
+
 class Forward:
     """`model` is a `…ForCausalLM` whose attention is `attention.attend`; without `adaptation` no row has an adapter.
 
-    With `graphs` there is no `vision`, and what `attention` plans can be padded.
+    With `graphs` there is no `vision`, and what `attention` plans can be padded. With `followers` it is a part of a
+    model, and they are told of every computation before it begins.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class Forward:
         vision: Vision | None = None,
         adaptation: Adaptation | None = None,
         graphs: StepGraphs | None = None,
+        followers: Followers | None = None,
     ) -> None:
         assert graphs is None or vision is None, "no image is in a graph"
         self._network = Network(model)
@@ -67,12 +77,16 @@ class Forward:
         self._vision = vision
         self._adaptation = adaptation
         self._graphs = graphs
+        self._followers = followers
 
     def compute(
         self, rows: Sequence[TokenRow], logit_rows: Sequence[int] = (), sampled: torch.Tensor | None = None
     ) -> "Computed":
         """Store the KV of every token. `logit_rows`: tokens of the flattened batch whose logits will be asked for;
         `sampled`: by the step before, of which some rows follow tokens."""
+        if self._followers is not None:
+            assert all(row.follows is None for row in rows), "they know only the host's tokens"
+            self._followers.compute(rows, logit_rows)
         flat = _flatten(rows)
         plan = self._attention.plan(flat.spans)
         numbers = Numbers(flat.token_ids, flat.positions, np.array(logit_rows, dtype=np.int64))
@@ -82,7 +96,7 @@ class Forward:
             if sampled is not None:
                 _fill_in(inputs.token_ids, rows, sampled)
             outputs = self._run(rows, plan, inputs) if graph is None else graph.replay(len(logit_rows))
-        return Computed(self._network, self._staging, outputs, list(logit_rows))
+        return Computed(self._network, self._staging, outputs, list(logit_rows), self._followers)
 
     def warm_up(self, max_context_length: int) -> None:
         """Compile what is compiled when it is first needed, and capture the smallest step."""
@@ -149,17 +163,27 @@ def _fill_in(token_ids: torch.Tensor, rows: Sequence[TokenRow], sampled: torch.T
 class Computed:
     """What the decoder made of a flattened batch; valid until the next one is computed."""
 
-    def __init__(self, network: Network, staging: Staging, outputs: Outputs, logit_rows: list[int]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        staging: Staging,
+        outputs: Outputs,
+        logit_rows: list[int],
+        followers: Followers | None = None,
+    ) -> None:
         self._network = network
         self._staging = staging
         self._outputs = outputs
         self._logit_rows = logit_rows
         """Of the logits that are there."""
+        self._followers = followers
 
     def logits(self, positions: list[int]) -> torch.Tensor:
         """[positions, vocabulary]: what follows the tokens at these positions of the flattened batch."""
         if self._outputs.logits is not None and positions == self._logit_rows:
             return self._outputs.logits
+        if self._followers is not None:
+            self._followers.logits(positions)
         with torch.inference_mode():
             (rows,) = self._staging.bring([np.array(positions, dtype=np.int64)])
             return self._network.logits(self._outputs.decoded, rows)

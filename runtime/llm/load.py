@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from models.division import find_indivisible
 from models.info import ModelInfo
 from models.llm_folder import inspect_llm
 from models.sizing import num_kv_blocks
 from runtime.device_memory import DeviceMemory, Pool
-from runtime.engine import LoadedEngine, LoadRefused, ReportProgress
+from runtime.engine import LoadedEngine, LoadRefused, Memory, ReportProgress
 from runtime.imported_files import inspect_imported
 from runtime.llm.adapters.load import AdapterSupport, support_adapters
-from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.cuda_graphs import choose_graphs
 from runtime.llm.engine import LlmEngine
@@ -26,8 +26,11 @@ from runtime.llm.graphs import StepGraphs
 from runtime.llm.kernel_choice import Kernels, choose_kernels
 from runtime.llm.latents import choose_latents
 from runtime.llm.linear import Packing
-from runtime.llm.loader import build_skeleton, load_weights
+from runtime.llm.loader import build_skeleton
 from runtime.llm.model_runner import ModelRunner
+from runtime.llm.parallel.cut import Share
+from runtime.llm.parallel.leader import Ranks, SharedMemory
+from runtime.llm.parallel.part import load_part
 from runtime.llm.prompts import start_renderer
 from runtime.llm.speculation.load_draft import LoadedDraft, check_fit, load_draft
 from runtime.llm.vision.features import ImageFeatures
@@ -57,6 +60,7 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
     _check_products(info, draft_info, settings, device)
     _check_kv_cache(settings, device)
     num_blocks = _num_blocks(info, draft_info, settings)
+    ranks = _start_ranks(info, settings)
     renderer = start_renderer(directory, info)  # a process of its own, which begins while this one loads
 
     stages.begin("architecture", 0.05)
@@ -64,12 +68,12 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
 
     stages.begin("weights", 0.2)
     kernels = choose_kernels(device, are_enabled=settings.enable_kernels)
-    held = _fill(model, directory, settings, info, draft_info, num_blocks, kernels, stages)
+    held = _fill(model, directory, settings, info, draft_info, num_blocks, kernels, ranks, stages)
 
     stages.begin("warm-up", 0.9)
     runner = held.runner(kernels)
     runner.warm_up()
-    footprint = footprint_bytes(device, held.kv_bytes) + held.adapters.num_bytes  # not taken yet
+    footprint = held.footprint_bytes(device)
 
     stages.begin("tokenizer", 0.95)
     engine = LlmEngine(
@@ -84,8 +88,8 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
         cache_root=_cache_root(info, settings),
         speculation=settings.speculation,
         draft_model=None if held.draft is None else held.draft.model,
-        look_ahead=device.type == "cuda" if settings.look_ahead is None else settings.look_ahead,
-        memory=DeviceMemory(device, held.pools, held.features),
+        look_ahead=_looks_ahead(settings, device),
+        memory=held.memory(device),
         rest=runner.rest,
     )
     capacity = (num_blocks - 1) * settings.block_size
@@ -120,11 +124,12 @@ class _Held(NamedTuple):
     draft: LoadedDraft | None
     adapters: AdapterSupport
     graphs: StepGraphs | None
+    ranks: Ranks | None
 
     def runner(self, kernels: Kernels) -> ModelRunner:
         adaptation = self.adapters.adaptation
         return ModelRunner(
-            self.model, self.attention, self.packing, self.vision, adaptation, kernels.sampling, self.graphs
+            self.model, self.attention, self.packing, self.vision, adaptation, kernels.sampling, self.graphs, self.ranks
         )
 
     @property
@@ -144,6 +149,15 @@ class _Held(NamedTuple):
     def kv_bytes(self) -> int:
         return sum(attention.size_bytes for attention in self.attentions)
 
+    def footprint_bytes(self, device: torch.device) -> int:
+        """Of several devices, on the one that holds most."""
+        own = footprint_bytes(device, self.kv_bytes) + self.adapters.num_bytes  # on no device are they taken yet
+        return own if self.ranks is None else max(own, self.ranks.most_held())
+
+    def memory(self, device: torch.device) -> Memory:
+        own = DeviceMemory(device, self.pools, self.features)
+        return own if self.ranks is None else SharedMemory(own, self.ranks)
+
 
 def _fill(
     model: Any,
@@ -153,41 +167,47 @@ def _fill(
     draft_info: ModelInfo | None,
     num_blocks: int,
     kernels: Kernels,
+    ranks: Ranks | None,
     stages: Stages,
 ) -> _Held:
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
     try:
-        loaded = load_weights(
-            model,
-            directory,
-            info,
-            dtype=dtype,
-            device=device,
-            enable_patches=settings.enable_patches,
-            operations=kernels.layer,
-            keeps_fp8=settings.keeps_fp8,
-            report=stages.within(0.2, 0.9),
-        )
-        if loaded.durations is not None:
-            stages.note_parts(loaded.durations._asdict())
-        vision = load_vision(loaded.model, directory, info, dtype=dtype, device=device)
+        if ranks is not None:
+            ranks.load(directory, info, settings, num_blocks)
+        share = Share(0, settings.num_devices)
+        part = load_part(model, directory, info, settings, share, kernels, stages.within(0.2, 0.9))
+        if part.durations is not None:
+            stages.note_parts(part.durations._asdict())
+        vision = load_vision(part.model, directory, info, dtype=dtype, device=device)
         draft = None if draft_info is None else load_draft(draft_info, info, settings, num_blocks, kernels.layer)
-        adapters = support_adapters(loaded.model, directory, info, settings, kernels.lora)
+        adapters = support_adapters(part.model, directory, info, settings, kernels.lora)
         stages.begin("kv-cache", 0.9)
-        attention = choose_attention(
-            info.attention,
-            num_blocks=num_blocks,
-            block_size=settings.block_size,
-            dtype=dtype,
-            device=device,
-            backend=settings.attention,
-            is_fp8=settings.kv_cache_dtype == "fp8",
-        )
-        graphs = choose_graphs(loaded.model, attention, info, settings)
+        attention = part.reserve_attention(settings, num_blocks)
+        graphs = None if ranks is not None else choose_graphs(part.model, attention, info, settings)
+        if ranks is not None:
+            ranks.finish_load(device)
     except (MemoryError, torch.OutOfMemoryError) as error:
         message = f"the device ran out of memory while {info.weight_bytes} bytes of weights were loaded"
         raise LoadRefused(message, FailureCode.OVERLOADED) from error
-    return _Held(loaded.model, loaded.packing, attention, vision, draft, adapters, graphs)
+    return _Held(part.model, part.packing, attention, vision, draft, adapters, graphs, ranks)
+
+
+def _start_ranks(info: ModelInfo, settings: LlmSettings) -> Ranks | None:
+    """They import their libraries while this process goes on."""
+    if settings.num_devices == 1:
+        return None
+    if obstacle := find_indivisible(info, settings.num_devices):
+        raise LoadRefused(f"this model cannot be divided: {obstacle}")
+    if settings.max_num_adapters:
+        raise LoadRefused("addons are not served over several devices")
+    return Ranks(settings.num_devices)
+
+
+def _looks_ahead(settings: LlmSettings, device: torch.device) -> bool:
+    """Over several devices the others must be told what to compute, and only the host's tokens can be told."""
+    if settings.num_devices > 1:
+        return False
+    return device.type == "cuda" if settings.look_ahead is None else settings.look_ahead
 
 
 def _inspect_draft(target_dir: Path, settings: LlmSettings) -> ModelInfo | None:
@@ -237,7 +257,8 @@ def _num_blocks(info: ModelInfo, draft: ModelInfo | None, settings: LlmSettings)
         known_fixed_bytes=settings.fixed_bytes,
         keeps_fp8=settings.keeps_fp8,
         is_kv_fp8=settings.kv_cache_dtype == "fp8",
-        has_graphs=settings.enable_graphs,
+        has_graphs=settings.enable_graphs and settings.num_devices == 1,
+        num_devices=settings.num_devices,
     )
     if fitting < 1:
         message = f"{settings.memory_budget_bytes} bytes hold the model but not one block of KV cache, or not the model"

@@ -7,7 +7,7 @@ device multiplies them as they are.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from runtime.llm.fp8 import FP8
 from runtime.llm.fp8_linear import SCALE, make_linear
 from runtime.llm.linear import Linear, Packing, Release
 from runtime.llm.modeling import import_architecture
+from runtime.llm.parallel.cut import Cut
 from runtime.llm.patches.experts import experts_to_pack, patch_experts
 from runtime.llm.patches.fused_layer import SOURCES, fuse
 from runtime.llm.patches.gated_mlp import MLP_SOURCES
@@ -38,6 +39,8 @@ from runtime.llm.weight_arena import Wanted, plan_arena
 from runtime.llm.weight_transfer import Durations, elapsed_ms, mark, transfer
 
 ReportFraction = Callable[[float], None]
+
+WHOLE: Mapping[str, Cut] = {}
 
 _MERGED = {
     tuple(path.rpartition(".")[2] for path in paths)
@@ -86,13 +89,23 @@ def load_weights(
     keeps_fp8: bool = False,
     has_arena: bool | None = None,
     report: ReportFraction = lambda fraction: None,
+    cuts: Mapping[str, Cut] = WHOLE,
 ) -> LoadedModel:
     """Make a skeleton ready to run. `enable_patches` False keeps transformers' own layers; `keeps_fp8`: where the
-    device multiplies 8-bit floats, weights that are stored so stay so; `has_arena` as in `fill_skeleton`."""
+    device multiplies 8-bit floats, weights that are stored so stay so; `has_arena` as in `fill_skeleton`. `cuts`: what
+    to read of some of the parameters, where the skeleton and `info` are a part of a model (`parallel/`)."""
     checkpoint = Checkpoint.of_model(directory, info)
     info = text_half(info)
     durations = fill_skeleton(
-        model, checkpoint, info, dtype=dtype, device=device, keeps_fp8=keeps_fp8, has_arena=has_arena, report=report
+        model,
+        checkpoint,
+        info,
+        dtype=dtype,
+        device=device,
+        keeps_fp8=keeps_fp8,
+        has_arena=has_arena,
+        report=report,
+        cuts=cuts,
     )
     if device.type == "cpu":
         _read_embeddings_from_file(model, checkpoint, dtype)
@@ -128,16 +141,17 @@ def fill_skeleton(
     keeps_fp8: bool = False,
     has_arena: bool | None = None,
     report: ReportFraction = lambda fraction: None,
+    cuts: Mapping[str, Cut] = WHOLE,
 ) -> Durations | None:
     """Give every parameter its value: in one arena, or a view of the file where dtype and device allow, else a copy.
 
-    `has_arena` None: everywhere but on a CPU, where a file is memory as good as any.
+    `has_arena` None: everywhere but on a CPU, where a file is memory as good as any, and of parts of parameters.
     """
     durations = None
-    if device.type != "cpu" if has_arena is None else has_arena:
+    if device.type != "cpu" and not cuts if has_arena is None else has_arena:
         durations = _fill_arena(model, checkpoint, info, dtype, device, keeps_fp8, report)
     else:
-        _fill_one_by_one(model, checkpoint, info, dtype, device, keeps_fp8, report)
+        _fill_one_by_one(model, checkpoint, info, dtype, device, keeps_fp8, report, cuts)
     model.to(device)  # buffers
     assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
     return durations
@@ -151,18 +165,20 @@ def _fill_one_by_one(
     device: torch.device,
     keeps_fp8: bool,
     report: ReportFraction,
+    cuts: Mapping[str, Cut],
 ) -> None:
     num_bytes_done = 0
     for name, stored, parameter in _stored_parameters(model, info):
+        cut = cuts.get(name)
         if is_stacked(name):
             tensor = torch.empty(parameter.shape, dtype=dtype, device=device)
-            read_stacked(checkpoint, name, info, tensor)
-        elif keeps_fp8 and stays_fp8(checkpoint, stored, info):
-            weight = read_fp8(checkpoint, stored, device)
+            read_stacked(checkpoint, name, info, tensor, cut)
+        elif keeps_fp8 and stays_fp8(checkpoint, stored, info, parameter.shape):
+            weight = read_fp8(checkpoint, stored, device, cut)
             _owner(model, name).register_buffer(SCALE, weight.scale)
             tensor = weight.stored
         else:
-            tensor = read_weight(checkpoint, stored, info, dtype, device)
+            tensor = read_weight(checkpoint, stored, info, dtype, device, cut)
         _set_parameter(model, name, tensor)
         num_bytes_done += tensor.nbytes
         report(min(1.0, num_bytes_done / info.weight_bytes))
@@ -182,7 +198,7 @@ def _fill_arena(
         sources, its_dtype = [stored], dtype
         if is_stacked(name):
             sources = [source for expert in stacked_names(name, info, len(parameter)) for source in expert]
-        elif keeps_fp8 and stays_fp8(checkpoint, stored, info):
+        elif keeps_fp8 and stays_fp8(checkpoint, stored, info, parameter.shape):
             _owner(model, name).register_buffer(SCALE, read_scale(checkpoint, stored, device))
             its_dtype = FP8
         wanted[name] = Wanted(tuple(parameter.shape), its_dtype, tuple(sources))

@@ -15,7 +15,7 @@ import torch
 from runtime.llm.adapters.adaptation import Adaptation
 from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.block_pool import TRASH_BLOCK
-from runtime.llm.forward import Computed, Forward, TokenRow, Vision
+from runtime.llm.forward import Computed, Followers, Forward, TokenRow, Vision
 from runtime.llm.graphs import StepGraphs
 from runtime.llm.linear import Packing
 from runtime.llm.masks import MaskFiller, PendingMasks
@@ -55,8 +55,9 @@ class ModelRunner:
         adaptation: Adaptation | None = None,
         sampling_kernels: SamplingKernels | None = None,
         graphs: StepGraphs | None = None,
+        followers: Followers | None = None,
     ) -> None:
-        self._forward = Forward(model, attention, vision, adaptation, graphs)
+        self._forward = Forward(model, attention, vision, adaptation, graphs, followers)
         self._device = attention.device
         self._packing = packing
         self._sampling_kernels = sampling_kernels

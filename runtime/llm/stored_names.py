@@ -10,6 +10,7 @@ import torch
 
 from models.info import ModelInfo
 from runtime.llm.checkpoint import Checkpoint
+from runtime.llm.parallel.cut import Cut
 from runtime.llm.stored_weights import read_into
 
 _RENAMED = {
@@ -46,8 +47,10 @@ def stacked_names(name: str, info: ModelInfo, num_experts: int) -> list[list[str
     return [[f"{path}.{index}.{projection}.weight" for projection in projections] for index in range(num_experts)]
 
 
-def read_stacked(checkpoint: Checkpoint, name: str, info: ModelInfo, target: torch.Tensor) -> None:
-    """Fill `target`, of shape [experts, rows, columns], from the tensors of the experts."""
+def read_stacked(
+    checkpoint: Checkpoint, name: str, info: ModelInfo, target: torch.Tensor, cut: Cut | None = None
+) -> None:
+    """Fill `target`, of shape [experts, rows, columns], from the tensors of the experts, or the same cut of each."""
     for expert, stored in zip(target, stacked_names(name, info, len(target)), strict=True):
         for projection, place in zip(stored, expert.chunk(len(stored)), strict=True):
-            read_into(checkpoint, projection, info, place)
+            read_into(checkpoint, projection, info, place, cut)

@@ -295,6 +295,7 @@ def test_a_budget_below_weights_and_activations_has_no_blocks() -> None:
     num_requests=st.integers(1, 512),
     is_cuda=st.booleans(),
     num_adapters=st.integers(0, 8),
+    num_devices=st.integers(1, 8),
 )
 def test_the_blocks_of_a_replicas_memory_hold_what_was_asked(
     model: ModelInfo,
@@ -306,8 +307,10 @@ def test_the_blocks_of_a_replicas_memory_hold_what_was_asked(
     num_requests: int,
     is_cuda: bool,
     num_adapters: int,
+    num_devices: int,
 ) -> None:
     shape: dict[str, Any] = {
+        "num_devices": num_devices,
         "num_adapters": num_adapters,
         "max_batch_tokens": batch_tokens,
         "max_num_requests": num_requests,

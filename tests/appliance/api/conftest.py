@@ -72,7 +72,7 @@ INFO = ModelInfo(
     vocab_size=VOCAB_SIZE,
     hidden_size=8,
     intermediate_size=16,
-    attention=AttentionInfo(num_layers=1, num_heads=1, num_kv_heads=1, head_size=8, value_head_size=8),
+    attention=AttentionInfo(num_layers=1, num_heads=2, num_kv_heads=1, head_size=8, value_head_size=8),
     max_context_length=512,
     has_chat_template=True,
     eos_token_ids=[0],

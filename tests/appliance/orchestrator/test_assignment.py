@@ -38,8 +38,8 @@ def test_a_worker_is_told_its_budget_and_sees_its_own_devices_only() -> None:
 def test_a_replica_may_lie_on_several_devices() -> None:
     plan = assigned(fake_device(0), fake_device(2))
     assert plan.device_ids == ["simulated-0", "simulated-2"]
-    assert (plan.reserved_bytes, plan.load.settings.memory_budget_bytes) == (7 * GIB, 14 * GIB)
-    assert llm_settings(plan).fixed_bytes == 6 * GIB
+    assert (plan.reserved_bytes, plan.load.settings.memory_budget_bytes) == (7 * GIB, 7 * GIB), "of each"
+    assert (llm_settings(plan).num_devices, llm_settings(plan).fixed_bytes) == (2, 3 * GIB)
 
 
 def test_room_for_addons_is_asked_for_only_where_they_are_enabled() -> None:

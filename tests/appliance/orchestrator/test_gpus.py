@@ -1,4 +1,7 @@
 import asyncio
+import os
+import signal
+import sys
 import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -101,6 +104,22 @@ def test_a_gpu_is_known_by_uuid_and_offers_what_the_driver_does_not_keep() -> No
 
 async def test_used_memory_is_told_by_process() -> None:
     assert await NvmlInventory(driver()).used_bytes("GPU-1") == {7: 5 * GIB, 8: 0}
+
+
+async def test_what_a_workers_own_processes_hold_is_the_workers() -> None:
+    script = "import subprocess as s; child = s.Popen(['sleep', '60']); print(child.pid, flush=True); child.wait()"
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert worker.stdout is not None
+        child = int(await worker.stdout.readline())
+        running = [SimpleNamespace(pid=worker.pid, usedGpuMemory=5), SimpleNamespace(pid=child, usedGpuMemory=7)]
+        nvml = driver(nvmlDeviceGetComputeRunningProcesses=lambda handle: running)
+        assert await NvmlInventory(nvml).used_bytes("GPU-1") == {worker.pid: 12}
+    finally:
+        os.killpg(worker.pid, signal.SIGKILL)
+        await worker.wait()
 
 
 async def test_a_driver_that_refuses_is_unavailable() -> None:

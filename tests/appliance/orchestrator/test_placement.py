@@ -183,6 +183,8 @@ def test_a_measured_footprint_replaces_the_estimate_of_all_but_kv_and_steps() ->
     (only,) = demands_of(sample_deployment(), info, settings, H100, footprint=measured)
     step = step_bytes([info], "bfloat16", settings.max_batch_tokens, settings.max_num_requests)
     assert only.num_bytes == 3 * GIB + step + kv_bytes(1)
+    on_two = fixed_bytes_of(sample_deployment(accelerator_count=2), info, settings, H100, footprint=measured)
+    assert on_two == 3 * GIB + step, "it was measured on the one that holds most"
 
 
 def test_addons_need_room_where_they_are_enabled() -> None:

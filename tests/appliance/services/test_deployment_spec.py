@@ -65,7 +65,6 @@ EVERYTHING: dict[str, Any] = {
     "shape": "accounts/library/deploymentShapes/throughput/versions/v1",
     "shape_preset": ShapePreset.THROUGHPUT,
     "kv_cache_fraction": 0.5,
-    "enable_addons": True,
     "enable_session_affinity": False,
     "is_pinned": True,
     "may_evict": False,
@@ -115,6 +114,7 @@ def test_a_new_deployment_is_what_was_asked_for() -> None:
     )
     for field in EVERYTHING.keys() & set(Deployment.__struct_fields__):
         assert getattr(new, field) == EVERYTHING[field], field
+    assert made(spec(enable_addons=True)).enable_addons, "which several accelerators do not go with"
 
 
 def test_what_is_not_asked_for_has_the_documented_default() -> None:
@@ -180,6 +180,7 @@ def test_the_end_of_its_time_lies_ahead() -> None:
         ({"accelerator_count": 3}, "acceleratorCount"),
         ({"accelerator_count": 2, "accelerator_type": L4}, "acceleratorCount"),
         ({"accelerator_count": 0}, "acceleratorCount"),
+        ({"accelerator_count": 2, "enable_addons": True}, "enableAddons"),
         ({"max_context_length": 0}, "maxContextLength"),
         ({"draft_token_count": 4}, "draftTokenCount"),
         ({"draft_token_count": 0, "draft_model": "apprentice"}, "draftTokenCount"),
@@ -209,12 +210,13 @@ def test_an_accelerator_that_is_not_here_is_refused_with_those_that_are() -> Non
     assert (caught.value.code, caught.value.param) == (Code.INVALID, "acceleratorType")
 
 
-def test_several_devices_per_replica_are_for_simulated_ones_until_there_is_tensor_parallelism() -> None:
-    check_spec(spec(accelerator_count=2), DEVICES, SETTINGS)
+def test_a_replica_may_lie_on_several_devices_where_its_heads_can_be_divided() -> None:
     gpus = [msgspec.structs.replace(device, is_cuda=True) for device in DEVICES]
-    check_spec(spec(accelerator_count=1), gpus, SETTINGS)
-    with pytest.raises(HearthError, match="tensor parallelism") as caught:
-        check_spec(spec(accelerator_count=2), gpus, SETTINGS)
+    for devices in (DEVICES, gpus):
+        check_spec(spec(accelerator_count=2), devices, SETTINGS)
+    check_model(spec(accelerator_count=2), POET)
+    with pytest.raises(HearthError, match="attention heads") as caught:
+        check_model(spec(accelerator_count=5), POET)
     assert (caught.value.code, caught.value.param) == (Code.INVALID, "acceleratorCount")
 
 

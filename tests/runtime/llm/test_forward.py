@@ -51,6 +51,27 @@ def test_logits_that_were_announced_are_those_asked_for_later(tiny: TinyModel) -
     torch.testing.assert_close(computed.logits([19]), expected[1:], rtol=0, atol=1e-5)
 
 
+class Told:
+    """A follower that only writes down."""
+
+    def __init__(self) -> None:
+        self.orders: list[object] = []
+
+    def compute(self, rows: Sequence[TokenRow], logit_rows: Sequence[int]) -> None:
+        self.orders.append(([row.token_ids for row in rows], logit_rows))
+
+    def logits(self, positions: list[int]) -> None:
+        self.orders.append(positions)
+
+
+def test_followers_are_told_of_every_computation(tiny: TinyModel) -> None:
+    told = Told()
+    computed = Forward(tiny.model, tiny.attention(), followers=told).compute([TokenRow(FIRST, 0, FIRST_BLOCKS)], [19])
+    computed.logits([4, 0])
+    computed.logits([19])  # computed already
+    assert told.orders == [([FIRST], [19]), [4, 0]]
+
+
 def test_tokens_computed_wrongly_before_are_overwritten(tiny: TinyModel) -> None:
     """What happens to a draft that was refused."""
     right = TokenRow(FIRST, 0, FIRST_BLOCKS)

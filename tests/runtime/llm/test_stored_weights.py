@@ -10,6 +10,7 @@ from runtime.llm.checkpoint import Checkpoint
 from runtime.llm.fp8 import FP8, quantise_rows, rescale
 from runtime.llm.fp8_linear import Fp8Linear
 from runtime.llm.loader import build_skeleton, load_weights
+from runtime.llm.parallel.cut import Cut
 from runtime.llm.stored_weights import read_fp8, read_into, read_weight, stays_fp8
 from tests.fakes.tiny_engine import BLOCK_SIZE, TinyModel
 from tests.fakes.tiny_fp8 import dequantise_folder, quantise_folder
@@ -55,8 +56,8 @@ def test_weights_are_read_one_by_one_as_they_are_or_as_numbers(tmp_path: Path, l
     target = torch.empty(160, 128, dtype=torch.bfloat16)
     read_into(checkpoint, NAME, info, target)
     assert torch.equal(target, expected.tensor(NAME))
-    assert stays_fp8(checkpoint, NAME, info) == (layout == "row")
-    assert not stays_fp8(checkpoint, "lm_head.weight", info)
+    assert stays_fp8(checkpoint, NAME, info, (160, 128)) == (layout == "row")
+    assert not stays_fp8(checkpoint, "lm_head.weight", info, (320, 160))
     head = read_weight(checkpoint, "lm_head.weight", info, torch.bfloat16, CPU)
     assert head.data_ptr() == checkpoint.tensor("lm_head.weight").data_ptr(), "what is not quantised is a view"
     norm = read_weight(checkpoint, "model.norm.weight", info, torch.bfloat16, CPU)
@@ -105,3 +106,23 @@ def test_blocks_and_experts_are_numbers_on_every_device(tmp_path: Path) -> None:
         assert FP8 not in dtypes
         has_kept = any(isinstance(module, Fp8Linear) for module in loaded.model.modules())
         assert has_kept == (layout == "row"), "attention of a mixture is multiplied as it is"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("cut", [Cut(0, (range(3, 70), range(90, 160))), Cut(1, (range(17, 112),))])
+def test_a_part_of_a_weight_is_that_part_of_its_numbers(tmp_path: Path, layout: Fp8Layout, cut: Cut) -> None:
+    quantised, numbers = _build(tmp_path, "llama", layout, torch.bfloat16)
+    info = inspect_llm(quantised)
+    checkpoint, expected = Checkpoint.of_model(quantised, info), Checkpoint.of_model(numbers, inspect_llm(numbers))
+    wanted = cut.of(expected.tensor(NAME))
+    for source, source_info in ((checkpoint, info), (expected, inspect_llm(numbers))):
+        part = read_weight(source, NAME, source_info, torch.bfloat16, CPU, cut)
+        assert part.is_contiguous()
+        assert torch.equal(part, wanted)
+        target = torch.empty(wanted.shape, dtype=torch.bfloat16)
+        read_into(source, NAME, source_info, target, cut)
+        assert torch.equal(target, wanted)
+    if layout == "row":
+        kept = read_fp8(checkpoint, NAME, CPU, cut)
+        assert not stays_fp8(checkpoint, NAME, info, kept.stored.shape), "a device multiplies sixteens only"
+        assert torch.equal((kept.stored.float() * kept.scale).bfloat16(), wanted)

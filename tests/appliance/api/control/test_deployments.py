@@ -24,7 +24,6 @@ OPTIONS: dict[str, Any] = {
     "acceleratorCount": 2,
     "precision": "FP16",
     "maxContextLength": 256,
-    "enableAddons": True,
     "enableSessionAffinity": False,
     "kvCacheFraction": 0.25,
     "pinned": True,
@@ -249,6 +248,8 @@ async def test_a_flag_that_is_neither_true_nor_false_is_refused(api: Api) -> Non
 async def test_every_option_is_kept_and_shown_as_it_was_asked_for(api: Api) -> None:
     created = await call(api, "POST", "?deploymentId=blue", {"baseModel": READY_MODEL, **OPTIONS})
     assert {name: created[name] for name in OPTIONS} == OPTIONS
+    green = await call(api, "POST", "?deploymentId=green", {"baseModel": READY_MODEL, "enableAddons": True})
+    assert green["enableAddons"]
     found = await call(api, "GET", "/blue")
     assert {name: found[name] for name in OPTIONS} == OPTIONS
     assert found["revision"] == 1
