@@ -14,7 +14,7 @@ from statistics import median
 
 import torch
 
-from benchmarks.engine import MODEL_FOLDER, make_checkpoint
+from benchmarks.engine_checkpoint import MODEL_FOLDER, make_checkpoint
 from runtime.llm.adapters.adapter import LoraAdapter
 from runtime.llm.model_runner import ModelRunner
 from runtime.llm.request import Batch, Request, ScheduledRequest

@@ -23,7 +23,7 @@ from appliance.daemon import Daemon, running_daemon
 from appliance.domain import Model, ModelState
 from appliance.orchestrator.supervisor import Supervisor
 from appliance.store import models
-from benchmarks.engine import MODEL_FOLDER, make_checkpoint
+from benchmarks.engine_checkpoint import MODEL_FOLDER, make_checkpoint
 from benchmarks.engine_side import VOCAB_SIZE
 from benchmarks.full_vocabulary import write_full_vocabulary
 from models.llm_folder import inspect_llm

