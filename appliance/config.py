@@ -172,7 +172,12 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     cold_start_wait_s: float = 30.0
     """How long a request waits for a deployment with no ready replica."""
     max_batch_tokens: int = 2048
-    """Tokens that a replica computes in one step."""
+    """Tokens that a replica computes in one step on GPUs."""
+    max_batch_tokens_on_cpu: int = 512
+    """The same on a CPU: more is no faster there, and a long prompt would let nobody else have a token for seconds."""
+    spin_on_cpu: bool = False
+    """Whether threads of workers spin while they wait for one another: a quarter more tokens where one replica has a
+    CPU for itself, less than half where several share it."""
     max_num_requests: int = 256
     """Requests that a replica runs at once; more wait."""
     block_size: int = 32
@@ -254,6 +259,10 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     """How a worker is started, by default with the daemon's own Python."""
     supervisor_interval_s: float = 1.0
     """The supervisor looks at least this often, and at once when something changes."""
+
+    def batch_tokens(self, *, is_cuda: bool) -> int:
+        """Of a language model's step."""
+        return self.max_batch_tokens if is_cuda else self.max_batch_tokens_on_cpu
 
 
 class UsageSettings(Section, frozen=True, kw_only=True):

@@ -38,6 +38,8 @@ class Command(NamedTuple):
         environment = dict(
             os.environ, PYTHONPATH=str(self.checkout), HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false"
         )
+        if self.engine == OURS:
+            environment["THP_MEM_ALLOC_ENABLE"] = "1"  # as workers have it
         openmp = Path(self.python).parent.parent / "lib" / "libiomp5.so"
         if self.engine == VLLM and openmp.exists():  # as its documents advise; it cannot be loaded later
             environment["LD_PRELOAD"] = str(openmp)

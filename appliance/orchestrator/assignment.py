@@ -136,7 +136,7 @@ def _settings(
                 fixed_bytes=fixed_bytes,
                 max_context_length=context_length_of(deployment, info),
                 max_num_requests=settings.max_num_requests,
-                max_batch_tokens=settings.max_batch_tokens,
+                max_batch_tokens=settings.batch_tokens(is_cuda=is_cuda),
                 block_size=settings.block_size,
                 kv_cache_dtype=settings.kv_cache_dtype,
                 keeps_latents=keeps_latents(deployment, settings),

@@ -33,7 +33,7 @@ def footprint_key(
         context_length_of(deployment, info),
         (deployment.draft_token_count, deployment.ngram_speculation_length),
         (settings.addons_max, settings.addon_rank_max) if deployment.enable_addons else None,
-        (settings.max_batch_tokens, settings.max_num_requests, settings.block_size),
+        (settings.batch_tokens(is_cuda=device.is_cuda), settings.max_num_requests, settings.block_size),
         (device.accelerator_type, device.is_cuda, deployment.accelerator_count),
         version,
     )

@@ -149,7 +149,7 @@ def fixed_bytes_of(
         if footprint is not None:
             return footprint.num_bytes + fixed_step_bytes(info, dtype, batch_size)
         return fixed_replica_bytes(info, dtype, batch_size=batch_size, is_cuda=is_cuda)
-    models, tokens = _models(deployment, info, settings, draft), settings.max_batch_tokens
+    models, tokens = _models(deployment, info, settings, draft), settings.batch_tokens(is_cuda=is_cuda)
     requests, has_graphs = settings.max_num_requests, is_cuda and settings.enable_graphs
     if footprint is not None:
         keeps = keeps_fp8(deployment, info, devices)

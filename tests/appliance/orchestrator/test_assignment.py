@@ -84,3 +84,9 @@ def test_asleep_it_keeps_the_weights_of_both_models_where_that_frees_anything() 
 def test_what_the_box_can_never_run_is_told_from_what_must_wait(kind: str | None, count: int, obstacle: str) -> None:
     devices = [fake_device(0), fake_device(1), fake_device(2, accelerator_type="NVIDIA_L4_24GB")]
     assert find_obstacle(sample_deployment(accelerator_type=kind, accelerator_count=count), devices) == obstacle
+
+
+def test_steps_on_a_cpu_are_short_enough_for_others_to_get_tokens_meanwhile() -> None:
+    settings = sample_settings(max_batch_tokens=2048, max_batch_tokens_on_cpu=512)
+    assert llm_settings(assigned(GPU, settings=settings)).max_batch_tokens == 2048
+    assert llm_settings(assigned(CPU_DEVICE, settings=settings)).max_batch_tokens == 512

@@ -28,7 +28,7 @@ def loaded(footprint: int, kv: int) -> Loaded:
         {"max_context_length": 128},
         {"accelerator_count": 2},
         {"enable_addons": True},
-        {"settings": FleetSettings(max_batch_tokens=64)},
+        {"settings": FleetSettings(max_batch_tokens=64, max_batch_tokens_on_cpu=64)},
         {"version": "2"},
         {"info": msgspec.structs.replace(sample_info(), file_sha256={"model.safetensors": "ab"})},
     ],

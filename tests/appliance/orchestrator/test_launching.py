@@ -23,8 +23,9 @@ async def test_without_a_spare_worker_a_new_process_is_started(tmp_path: Path, d
     await launcher.start()
     launched = await launcher.launch(sample_plan())
     assert launched.client is None
-    command = await asyncio.to_thread(Path(f"/proc/{launched.worker.pid}/cmdline").read_text)
-    assert "--deployment accounts/acme/deployments/d --replica 0" in command.replace("\0", " ")
+    wanted = "--deployment accounts/acme/deployments/d --replica 0"
+    command = Path(f"/proc/{launched.worker.pid}/cmdline")
+    await until(lambda: wanted in command.read_text().replace("\0", " "))
     environment = await asyncio.to_thread(Path(f"/proc/{launched.worker.pid}/environ").read_text)
     assert f"TRITON_CACHE_DIR={tmp_path}/kernel-cache/triton" in environment.split("\0")
     assert (tmp_path / "kernel-cache").stat().st_mode & 0o777 == 0o700

@@ -181,7 +181,8 @@ def test_a_measured_footprint_replaces_the_estimate_of_all_but_kv_and_steps() ->
     settings, info = FleetSettings(kv_cache_concurrency=1), sample_info()
     measured = Footprint(key="k", num_bytes=5 * GIB, kv_bytes=2 * GIB, load_s=1.0, warm_load_s=None, measured_at=0.0)
     (only,) = demands_of(sample_deployment(), info, settings, H100, footprint=measured)
-    step = step_bytes([info], "bfloat16", settings.max_batch_tokens, settings.max_num_requests)
+    tokens = settings.batch_tokens(is_cuda=H100[0].is_cuda)
+    step = step_bytes([info], "bfloat16", tokens, settings.max_num_requests)
     assert only.num_bytes == 3 * GIB + step + kv_bytes(1)
     on_two = fixed_bytes_of(sample_deployment(accelerator_count=2), info, settings, H100, footprint=measured)
     assert on_two == 3 * GIB + step, "it was measured on the one that holds most"
