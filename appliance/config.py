@@ -175,9 +175,6 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     """Tokens that a replica computes in one step on GPUs."""
     max_batch_tokens_on_cpu: int = 512
     """The same on a CPU: more is no faster there, and a long prompt would let nobody else have a token for seconds."""
-    spin_on_cpu: bool = False
-    """Whether threads of workers spin while they wait for one another: a quarter more tokens where one replica has a
-    CPU for itself, less than half where several share it."""
     max_num_requests: int = 256
     """Requests that a replica runs at once; more wait."""
     block_size: int = 32
@@ -204,7 +201,8 @@ class FleetSettings(Section, frozen=True, kw_only=True):
     enable_patches: bool = True
     """Whether language models compute by layers of ours, as exact and of fewer operations; else by transformers'."""
     enable_kernels: bool = True
-    """Whether GPUs compute addons, experts and what is between matrix products by Triton kernels; else by torch's."""
+    """Whether GPUs compute addons, experts and what is between matrix products by Triton kernels, and CPUs what is
+    between them in C; else by torch's."""
     enable_graphs: bool = True
     """Whether GPUs replay small steps of language models as CUDA graphs; else each kernel is launched by itself."""
     enable_look_ahead: bool = True

@@ -217,7 +217,7 @@ def _conditions(arguments: argparse.Namespace) -> dict[str, Any]:
         "cpu": {flag: flag in flags for flag in ("amx_bf16", "avx512_bf16")},
         "cores": os.cpu_count(),
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
+        "omp_wait_policy_of_peers": os.environ.get("OMP_WAIT_POLICY", "default"),
         "max_batch_tokens": MAX_BATCH_TOKENS,
         "new_tokens_at_most": arguments.new_tokens,
         "rounds": arguments.rounds,

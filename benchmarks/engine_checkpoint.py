@@ -69,8 +69,7 @@ def make_gguf(directory: Path, python: str) -> None:
 def write_load(directory: Path, *, max_context_length: int, max_num_requests: int, num_tokens: int) -> ModelInfo:
     """What ours is told, in plain words that an older checkout understands, too.
 
-    Memory is for what the rows need at once, and a quarter more, since checkouts differ in what they set aside; none
-    of it is taken before it is used.
+    Memory is for what the rows need at once; none of it is taken before it is used.
     """
     info = inspect_llm(directory)
     budget = replica_bytes(
@@ -85,7 +84,7 @@ def write_load(directory: Path, *, max_context_length: int, max_num_requests: in
     settings = {
         "device": "cpu",
         "dtype": "bfloat16",
-        "memory_budget_bytes": budget * 5 // 4,
+        "memory_budget_bytes": budget,
         "max_context_length": max_context_length,
         "max_num_requests": max_num_requests,
         "max_batch_tokens": MAX_BATCH_TOKENS,

@@ -39,7 +39,7 @@ class Command(NamedTuple):
             os.environ, PYTHONPATH=str(self.checkout), HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false"
         )
         if self.engine == OURS:
-            environment["THP_MEM_ALLOC_ENABLE"] = "1"  # as workers have it
+            environment |= {"THP_MEM_ALLOC_ENABLE": "1", "OMP_WAIT_POLICY": "passive"}  # as workers have it
         openmp = Path(self.python).parent.parent / "lib" / "libiomp5.so"
         if self.engine == VLLM and openmp.exists():  # as its documents advise; it cannot be loaded later
             environment["LD_PRELOAD"] = str(openmp)

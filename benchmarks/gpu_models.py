@@ -148,7 +148,7 @@ def build_model(
         skeleton = build_skeleton(Path(directory), describe(config, 0))
     info = describe(config, _draw_weights(skeleton, device, dtype, is_tied=config["tie_word_embeddings"]))
     paths = [path for path, module in skeleton.named_modules() if isinstance(module, nn.Linear) and path != "lm_head"]
-    kernels = choose_kernels(device, are_enabled=switches.has_kernels)
+    kernels = choose_kernels(device, dtype, are_enabled=switches.has_kernels)
     enable_patches = switches.is_patched
     packing = make_ready(skeleton, info, lambda weight: None, enable_patches=enable_patches, operations=kernels.layer)
     return BuiltModel(skeleton, packing, info, kernels, switches, paths)

@@ -49,7 +49,7 @@ class Setting:
 
     @property
     def kernels(self) -> Kernels:
-        return choose_kernels(self.device, are_enabled=True)
+        return choose_kernels(self.device, self.dtype, are_enabled=True)
 
     def synchronize(self) -> None:
         if self.is_cuda:

@@ -72,7 +72,8 @@ class LlmSettings(Settings, frozen=True, kw_only=True, tag="llm"):
     enable_patches: bool = True
     """Layers of transformers are exchanged for ones of fewer operations; False: they stay as they are."""
     enable_kernels: bool = True
-    """On CUDA, Triton kernels for what is between matrix products, addons and experts; False: torch's operations."""
+    """What is between matrix products is computed by Triton kernels on CUDA, as are addons and experts, and in C on a
+    CPU; False: by torch's operations."""
     enable_graphs: bool = True
     """On CUDA, small steps are captured and replayed; False: each is launched kernel by kernel."""
     look_ahead: bool | None = None

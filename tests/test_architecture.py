@@ -42,6 +42,7 @@ WITHOUT_OWN_TEST = {
     "runtime/__main__.py",
     "runtime/engine.py",
     "runtime/diffusion/painting.py",
+    "runtime/llm/patches/layer_operations.py",
     "runtime/llm/sampling/kernels.py",
     "runtime/llm/parallel/__main__.py",
     "runtime/message.py",
@@ -86,6 +87,7 @@ MAY_CATCH_EVERYTHING = {
 }
 
 MAY_START_PROCESSES = {
+    "runtime/llm/native/build.py": "what is in C is compiled when Hearth is installed",
     "appliance/cli/lease.py": "the program that a lease is for is run by its user, outside the daemon",
     "appliance/orchestrator/process.py": "the only place where workers begin",
     "appliance/services/dataset_checking.py": "strangers' files are read by processes that can be killed",

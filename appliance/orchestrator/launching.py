@@ -76,7 +76,6 @@ class ProcessLauncher:
             devices=plan.devices,
             num_threads=plan.load.settings.num_threads,
             kernel_cache=self._kernel_cache,
-            spins=self._settings.spin_on_cpu,
         )
         return Launched(worker, None)
 

@@ -32,8 +32,6 @@ LEFTOVER_POLL_S = 0.01
 LEFTOVER_TIMEOUT_S = 5.0
 _PEER_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 _SOURCE_ROOT = Path(__file__).parent.parent.parent
-_SPIN_COUNT = 20_000
-"""Turns of a loop, some tens of microseconds: as fast as waiting without end, between the steps of one engine."""
 
 
 class ProcessIdentity(NamedTuple):
@@ -105,11 +103,8 @@ def prepare_run_dir(run_dir: Path) -> Path:
     return run_dir
 
 
-def worker_environment(
-    home: Path, devices: Sequence[Device], num_threads: int, kernel_cache: Path, *, spins: bool = False
-) -> dict[str, str]:
-    """All that a worker inherits: no keys, no proxies, no settings of the daemon. `spins`: its threads do, a little."""
-    spinning = {"GOMP_SPINCOUNT": str(_SPIN_COUNT)} if spins else {}
+def worker_environment(home: Path, devices: Sequence[Device], num_threads: int, kernel_cache: Path) -> dict[str, str]:
+    """All that a worker inherits: no keys, no proxies, no settings of the daemon."""
     return {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}",
         "PYTHONPATH": str(_SOURCE_ROOT),  # the daemon's own code, whatever the working directory
@@ -123,7 +118,6 @@ def worker_environment(
         # Threads that spin while they wait take the cores of those they wait for: on a busy machine a step takes
         # three to ten times as long.
         "OMP_WAIT_POLICY": "passive",
-        **spinning,
         # torch asks for huge pages: products read weights 4 to 8 % faster, and fewer pages are touched for them.
         "THP_MEM_ALLOC_ENABLE": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -184,8 +178,6 @@ class WorkerProcess:
         devices: Sequence[Device],
         num_threads: int,
         kernel_cache: Path | None = None,
-        *,
-        spins: bool = False,
     ) -> "WorkerProcess":
         """Start `command --socket PATH --parent-pid PID` in a private directory; raises OSError when it cannot be.
 
@@ -206,7 +198,7 @@ class WorkerProcess:
                 stdout=output.write_end,
                 stderr=output.write_end,
                 cwd=home,
-                env=worker_environment(home, devices, num_threads, kernel_cache or home / "kernels", spins=spins),
+                env=worker_environment(home, devices, num_threads, kernel_cache or home / "kernels"),
                 start_new_session=True,
                 close_fds=True,
             )

@@ -230,7 +230,6 @@ class Spares:
             devices=[slot.device],
             num_threads=max(1, len(os.sched_getaffinity(0)) // len(self._inventory.devices)),
             kernel_cache=self._kernel_cache,
-            spins=self._settings.spin_on_cpu,
         )
 
     async def _record(self, slot: _Slot, worker: WorkerProcess) -> None:

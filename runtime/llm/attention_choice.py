@@ -6,6 +6,7 @@ import torch
 
 from models.info import AttentionInfo
 from runtime.llm.attention_gather import GatherAttention
+from runtime.llm.attention_native import NativeAttention, suits_native
 from runtime.settings import AttentionBackend
 
 _HEAD_SIZE_MAX = 256
@@ -24,8 +25,10 @@ def choose_attention(
     backend: AttentionBackend,
     is_fp8: bool = False,
 ) -> GatherAttention:
-    """With `auto` Triton's kernels where device, package and shape allow; else plain torch."""
+    """With `auto` Triton's kernels or those in C where device, package and shape allow; else plain torch."""
     chosen = GatherAttention
+    if backend == "auto" and suits_native(shape, dtype, device, is_fp8=is_fp8):
+        chosen = NativeAttention
     if backend == "auto" and _suits_triton(shape, device):
         from runtime.llm.attention_triton import TritonAttention  # triton's gigabyte is not for workers on CPUs
 

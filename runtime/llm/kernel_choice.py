@@ -1,5 +1,5 @@
-"""Who computes the small operations of a step: Triton kernels on CUDA, plain torch everywhere else and where kernels
-are switched off (`LlmSettings.enable_kernels`).
+"""Who computes the small operations of a step: Triton kernels on CUDA, C on CPUs that have it compiled, and plain torch
+everywhere else and where kernels are switched off (`LlmSettings.enable_kernels`).
 
 Triton is a gigabyte, so it is imported here alone, and only when kernels are chosen.
 """
@@ -11,7 +11,9 @@ from typing import NamedTuple
 import torch
 
 from runtime.llm.adapters.stacks import LoraKernels
-from runtime.llm.patches.operations import PLAIN, LayerOperations
+from runtime.llm.native import library
+from runtime.llm.native.operations import NATIVE
+from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
 from runtime.llm.sampling.kernels import SamplingKernels
 
 logger = logging.getLogger(__name__)
@@ -28,8 +30,10 @@ class Kernels(NamedTuple):
 NO_KERNELS = Kernels()
 
 
-def choose_kernels(device: torch.device, *, are_enabled: bool) -> Kernels:
+def choose_kernels(device: torch.device, dtype: torch.dtype, *, are_enabled: bool) -> Kernels:
     """Triton compiles for compute capability 8 and later what these kernels need."""
+    if are_enabled and device.type == "cpu" and dtype is torch.bfloat16 and library.load() is not None:
+        return Kernels(NATIVE)
     if not are_enabled or device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
         return NO_KERNELS
     if importlib.util.find_spec("triton") is None:

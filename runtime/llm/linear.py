@@ -1,4 +1,4 @@
-"""Linear layers for inference: several that read the same input become one product, and oneDNN packs the weights.
+"""Linear layers for inference: several that read the same input become one product, of weights packed for a CPU.
 
 torch's own linear re-orders its weight on every call on a CPU, which at small batches costs as much as reading it:
 packed is 2.0 times as fast at 1 row, 1.4 times at 32, the same from some hundred rows on. Packing takes about a second
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from runtime.llm.native.products import NativeProduct, can_multiply
 from runtime.memory import return_freed_memory
 
 _BATCH_HINT = 32
@@ -52,14 +53,22 @@ def _joint_view(tensors: list[torch.Tensor]) -> torch.Tensor | None:
     return first.as_strided((num_rows, *first.shape[1:]), first.stride(), first.storage_offset())
 
 
-def packed_weight(weight: torch.Tensor) -> torch.Tensor:
-    """In oneDNN's own order: another tensor, of the same size."""
-    packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _BATCH_HINT)
-    return packed
+class PackedWeight:
+    """In another order, oneDNN's or that of C, which takes as much memory again; with the bias that its product has."""
 
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self._bias = bias
+        self._packed: torch.Tensor | None = None
+        self.native_product: NativeProduct | None = None
+        if can_multiply(weight):
+            self.native_product = NativeProduct(weight, bias)
+        else:
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, _BATCH_HINT)
 
-def packed_product(inputs: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    return _linear_pointwise(inputs, packed, bias, "none", [], "")
+    def multiply(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.native_product is not None:
+            return self.native_product.multiply(inputs)
+        return _linear_pointwise(inputs, self._packed, self._bias, "none", [], "")
 
 
 class Linear(nn.Module):
@@ -76,7 +85,7 @@ class Linear(nn.Module):
         self._bias = merge(biases) if biases else None
         joint = _joint_view(weights)
         self._weights = weights if joint is None else [joint]
-        self._packed: torch.Tensor | None = None
+        self._packed: PackedWeight | None = None
         self._release = release
         if joint is None and not self.is_packable:
             self._weights = [torch.cat(weights)]
@@ -85,17 +94,22 @@ class Linear(nn.Module):
     def pack(self) -> None:
         if self._packed is None:
             weight = torch.cat(self._weights) if len(self._weights) > 1 else self._weights[0]
-            self._packed = packed_weight(weight)
+            self._packed = PackedWeight(weight, self._bias)
             self._release_all(self._weights)
             self._weights = []
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         if self._packed is not None:
-            return packed_product(inputs, self._packed, self._bias)
+            return self._packed.multiply(inputs)
         if len(self._weights) == 1:
             return functional.linear(inputs, self._weights[0], self._bias)
         outputs = torch.cat([functional.linear(inputs, weight) for weight in self._weights], dim=-1)
         return outputs if self._bias is None else outputs.add_(self._bias)
+
+    @property
+    def native_product(self) -> NativeProduct | None:
+        """None until it is packed, and where there is none."""
+        return None if self._packed is None else self._packed.native_product
 
     def _release_all(self, weights: list[torch.Tensor]) -> None:
         for weight in weights:

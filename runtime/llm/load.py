@@ -67,7 +67,7 @@ def load_llm(load: Load, report: ReportProgress) -> LoadedEngine:
     model = build_skeleton(directory, info, settings.max_context_length)
 
     stages.begin("weights", 0.2)
-    kernels = choose_kernels(device, are_enabled=settings.enable_kernels)
+    kernels = choose_kernels(device, getattr(torch, settings.dtype), are_enabled=settings.enable_kernels)
     held = _fill(model, directory, settings, info, draft_info, num_blocks, kernels, ranks, stages)
 
     stages.begin("warm-up", 0.9)

@@ -28,9 +28,9 @@ from runtime.llm.parallel.cut import Cut
 from runtime.llm.patches.experts import experts_to_pack, patch_experts
 from runtime.llm.patches.fused_layer import SOURCES, fuse
 from runtime.llm.patches.gated_mlp import MLP_SOURCES
+from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
 from runtime.llm.patches.mla import absorb
 from runtime.llm.patches.modules import patch
-from runtime.llm.patches.operations import PLAIN, LayerOperations
 from runtime.llm.rotary import choose_frequencies, keep_frequencies
 from runtime.llm.stored_names import is_stacked, read_stacked, stacked_names, stored_name
 from runtime.llm.stored_weights import read_fp8, read_scale, read_weight, rescale_in_place, stays_fp8

@@ -17,6 +17,7 @@ from runtime.llm.adapters.places import find_places
 from runtime.llm.adapters.reading import BaseModel, read_adapter
 from runtime.llm.adapters.stacked_adaptation import StackedAdaptation
 from runtime.llm.adapters.stacks import AdapterStacks, SlottedAdapter
+from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import GatherAttention, Span
 from runtime.llm.engine import NO_SPECULATION, LlmEngine
 from runtime.llm.forward import TokenRow
@@ -55,6 +56,7 @@ class TinyModel:
     ) -> None:
         self.dtype = dtype
         self._is_kv_fp8 = is_kv_fp8
+        self._are_kernels_chosen = kernels is not NO_KERNELS
         self._sampling_kernels = kernels.sampling
         self.info: ModelInfo = choose_latents(inspect_llm(directory), are_wanted=keeps_latents)
         self.model, self.packing, _ = load_weights(
@@ -82,12 +84,13 @@ class TinyModel:
         self.vision = load_vision(self.model, directory, self.info, dtype=torch.float32, device=torch.device("cpu"))
 
     def attention(self, num_blocks: int = 200) -> GatherAttention:
-        return GatherAttention(
+        return choose_attention(
             self.info.attention,
             num_blocks=num_blocks,
             block_size=BLOCK_SIZE,
             dtype=self.dtype,
             device=torch.device("cpu"),
+            backend="auto" if self._are_kernels_chosen else "gather",
             is_fp8=self._is_kv_fp8,
         )
 

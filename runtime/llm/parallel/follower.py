@@ -92,7 +92,7 @@ class Follower:
             torch.cuda.set_device(self._device)  # Triton launches where torch would
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
-        kernels = choose_kernels(self._device, are_enabled=settings.enable_kernels)
+        kernels = choose_kernels(self._device, getattr(torch, settings.dtype), are_enabled=settings.enable_kernels)
         directory = Path(load.model_dir)
         skeleton = build_skeleton(directory, load.info, settings.max_context_length)
         part = load_part(skeleton, directory, load.info, settings, self._share, kernels)

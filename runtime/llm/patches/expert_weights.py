@@ -7,7 +7,7 @@ packed, as `linear.py` has it; what was packed is given back from the stack, so 
 import torch
 from torch.nn import functional
 
-from runtime.llm.linear import can_pack, packed_product, packed_weight
+from runtime.llm.linear import PackedWeight, can_pack
 from runtime.memory import discard_pages
 
 
@@ -18,21 +18,21 @@ class ExpertWeights:
         self.down = down
         """[experts, outputs, rows of gate]"""
         self.num_experts = len(gate_up)
-        self._packed: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._packed: dict[int, tuple[PackedWeight, PackedWeight]] = {}
 
     def multiply_gate_up(self, expert: int, inputs: torch.Tensor) -> torch.Tensor:
         if expert in self._packed:
-            return packed_product(inputs, self._packed[expert][0], None)
+            return self._packed[expert][0].multiply(inputs)
         return functional.linear(inputs, self.gate_up[expert])
 
     def multiply_down(self, expert: int, inputs: torch.Tensor) -> torch.Tensor:
         if expert in self._packed:
-            return packed_product(inputs, self._packed[expert][1], None)
+            return self._packed[expert][1].multiply(inputs)
         return functional.linear(inputs, self.down[expert])
 
     def pack(self, expert: int) -> None:
         weights = (self.gate_up[expert], self.down[expert])
-        self._packed[expert] = (packed_weight(weights[0]), packed_weight(weights[1]))
+        self._packed[expert] = (PackedWeight(weights[0]), PackedWeight(weights[1]))
         for weight in weights:
             discard_pages(weight)
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from runtime.llm.patches.expert_weights import ExpertWeights, PackableExpert
 from runtime.llm.patches.gated_mlp import ACTIVATIONS
-from runtime.llm.patches.operations import PLAIN, Activation, ExpertChoice, LayerOperations
+from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
+from runtime.llm.patches.operations import Activation, ExpertChoice
 from runtime.llm.patches.sources import source_key
 
 logger = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ What a layer puts out is added by the norm that follows it, be it the next layer
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from runtime.llm.forward_context import current_attention
 from runtime.llm.fp8_linear import make_linear
 from runtime.llm.linear import Release
 from runtime.llm.patches.gated_mlp import GatedMlp, activation_of
+from runtime.llm.patches.layer_operations import PLAIN, JoinedLayers, LayerOperations, LayerParts
 from runtime.llm.patches.norm import RmsNorm, Unadded, scale_of
-from runtime.llm.patches.operations import PLAIN, HeadNorms, LayerOperations, Rotation, Scale
+from runtime.llm.patches.operations import HeadNorms, Rotation, Scale
 from runtime.llm.patches.sources import source_key
 
 logger = logging.getLogger(__name__)
@@ -51,8 +53,8 @@ def fuse(model: Any, shape: AttentionInfo, release: Release, operations: LayerOp
         name = type(layers[0]).__name__
         logger.warning("%s of this transformers is not known by its source and stays as slow as it is", name)
         return False
-    for index, layer in enumerate(layers):
-        layers[index] = FusedLayer(layer, shape, index, release, operations)
+    fused = [FusedLayer(layer, shape, index, release, operations) for index, layer in enumerate(layers)]
+    decoder.layers = FusedLayers(fused, operations)
     decoder.norm = RmsNorm(norm_scale, operations)
     decoder.rotary_emb = Rotary(decoder.rotary_emb)
     return True
@@ -114,6 +116,10 @@ class FusedLayer(nn.Module):
         activation = activation_of(source.mlp)
         # Experts stay what they are.
         self.mlp = source.mlp if activation is None else GatedMlp(source.mlp, activation, release, operations)
+        self.parts: LayerParts | None = None
+        """None: its MLP is of another kind."""
+        if activation == "silu":
+            self.parts = self._parts(source, shape)
 
     def forward(
         self, hidden_states: torch.Tensor | Unadded, *, position_embeddings: Rotation, **ignored: object
@@ -123,6 +129,23 @@ class FusedLayer(nn.Module):
         attended = self._attend(normed, position_embeddings)
         normed, total = self.mlp_norm.add(Unadded(total, attended))
         return Unadded(total, self.mlp(normed))
+
+    def _parts(self, source: Any, shape: AttentionInfo) -> LayerParts:
+        return LayerParts(
+            self._index,
+            _scale(source.input_layernorm),
+            self.query_key_value,
+            self._head_norms,
+            self.attention_output,
+            _scale(source.post_attention_layernorm),
+            self.mlp.gate_up,
+            self.mlp.mlp_output,
+            shape.num_heads,
+            shape.num_kv_heads,
+            self._head_size,
+            self._scaling,
+            self._sliding_window,
+        )
 
     def _attend(self, inputs: torch.Tensor, rotation: Rotation) -> torch.Tensor:
         heads = self.query_key_value(inputs).view(inputs.shape[1], -1, self._head_size)
@@ -137,6 +160,33 @@ class FusedLayer(nn.Module):
         )
         attended: torch.Tensor = self.attention_output(output.view(1, inputs.shape[1], -1))
         return attended
+
+
+class FusedLayers(nn.ModuleList):
+    """All of a decoder's. Its loop over a slice of them goes over one that is them all."""
+
+    def __init__(self, layers: Sequence[FusedLayer], operations: LayerOperations) -> None:
+        super().__init__(layers)
+        parts = [layer.parts for layer in layers if layer.parts is not None]
+        self._joined: JoinedLayers | None = None
+        if operations.join_layers is not None and len(parts) == len(layers):
+            self._joined = operations.join_layers(parts)
+
+    def __getitem__(self, index: Any) -> Any:
+        return [self] if isinstance(index, slice) else super().__getitem__(index)
+
+    def forward(self, hidden_states: torch.Tensor, *, position_embeddings: Rotation, **ignored: object) -> Unadded:
+        """As of one layer."""
+        computed = None
+        if self._joined is not None:
+            computed = self._joined.compute(hidden_states, position_embeddings)
+        if computed is not None:
+            return Unadded(*computed)
+        states: torch.Tensor | Unadded = hidden_states
+        for layer in self:
+            states = layer(states, position_embeddings=position_embeddings)
+        assert isinstance(states, Unadded), "there is a layer"
+        return states
 
 
 def _scale(norm: Any) -> Scale:

@@ -7,7 +7,8 @@ from torch import nn
 
 from runtime.llm.fp8_linear import make_linear
 from runtime.llm.linear import Release
-from runtime.llm.patches.operations import PLAIN, Activation, LayerOperations
+from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
+from runtime.llm.patches.operations import Activation
 from runtime.llm.patches.sources import source_key
 
 _DOWN_OF_GATED_UP = "7d2027d4464e3e71"

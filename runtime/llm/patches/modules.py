@@ -10,8 +10,8 @@ from torch import nn
 
 from runtime.llm.linear import Release
 from runtime.llm.patches.gated_mlp import GatedMlp, activation_of
+from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
 from runtime.llm.patches.norm import RmsNorm, scale_of
-from runtime.llm.patches.operations import PLAIN, LayerOperations
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from runtime.llm.patches.operations import PLAIN, LayerOperations, Scale
+from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
+from runtime.llm.patches.operations import Scale
 from runtime.llm.patches.sources import source_key
 
 _SCALED = "7f6be55b177fa1d7"

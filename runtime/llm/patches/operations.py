@@ -52,13 +52,6 @@ MixExperts = Callable[[torch.Tensor, ExpertChoice, ExpertWeights, Activation], t
 """([tokens, hidden size], choice, experts, activation) → the sum of what each token's experts put out, by shares."""
 
 
-class LayerOperations(NamedTuple):
-    add_rms_norm: AddRmsNorm
-    gate: Gate
-    rotate: Rotate
-    mix_experts: MixExperts
-
-
 def add_rms_norm(
     hidden_states: torch.Tensor, addend: torch.Tensor | None, scale: Scale
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,6 +100,3 @@ def mix_experts(
             mixed.index_add_(0, tokens[own], (experts.multiply_down(expert, gated) * shares[own]).to(mixed.dtype))
         first += count
     return mixed
-
-
-PLAIN = LayerOperations(add_rms_norm, gate, rotate, mix_experts)

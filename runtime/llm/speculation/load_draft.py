@@ -10,7 +10,7 @@ from runtime.engine import LoadRefused
 from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.loader import build_skeleton, load_weights
-from runtime.llm.patches.operations import PLAIN, LayerOperations
+from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
 from runtime.llm.speculation.draft_model import TorchDraftModel
 from runtime.llm.vocabulary import Vocabulary
 from runtime.settings import LlmSettings

@@ -10,18 +10,30 @@ from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import GatherAttention
 from runtime.settings import AttentionBackend
 from tests.fakes.attention_requests import SHAPE
+from tests.fakes.native import needs_native
 
 CPU = torch.device("cpu")
 
 
-def choose(device: torch.device, backend: AttentionBackend = "auto", shape: AttentionInfo = SHAPE) -> str:
-    attention = choose_attention(shape, num_blocks=2, block_size=4, dtype=torch.float32, device=device, backend=backend)
+def choose(
+    device: torch.device,
+    backend: AttentionBackend = "auto",
+    shape: AttentionInfo = SHAPE,
+    dtype: torch.dtype = torch.float32,
+) -> str:
+    attention = choose_attention(shape, num_blocks=2, block_size=4, dtype=dtype, device=device, backend=backend)
     assert isinstance(attention, GatherAttention)
     return type(attention).__name__
 
 
 def test_a_cpu_gathers() -> None:
     assert choose(CPU) == "GatherAttention"
+
+
+@needs_native
+def test_a_cpu_computes_bfloat16_in_c_unless_that_is_switched_off() -> None:
+    assert choose(CPU, dtype=torch.bfloat16) == "NativeAttention"
+    assert choose(CPU, "gather", dtype=torch.bfloat16) == "GatherAttention"
 
 
 def test_keys_and_values_are_stored_in_8_bit_floats_where_that_is_said() -> None:

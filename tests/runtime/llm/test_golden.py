@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from runtime.llm.attention_gather import Span
 from runtime.llm.kernel_choice import Kernels
-from runtime.llm.patches.operations import PLAIN, LayerOperations
+from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
 from runtime.llm.request import Request
 from runtime.submission import SamplingParams
 from tests.fakes.tiny_engine import BLOCK_SIZE, TinyModel, make_request, run, token_ids

@@ -9,7 +9,7 @@ from torch import nn
 
 from runtime.llm.attention_gather import Span
 from runtime.llm.patches.experts import Experts, experts_to_pack, patch_experts
-from runtime.llm.patches.operations import PLAIN
+from runtime.llm.patches.layer_operations import PLAIN
 from tests.fakes.tiny_engine import TinyModel, make_request, run, token_ids
 from tests.fakes.tiny_llm import Architecture, build_tiny_model
 

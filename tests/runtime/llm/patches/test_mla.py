@@ -8,9 +8,9 @@ from torch.nn.functional import cosine_similarity
 
 from runtime.llm.attention_gather import Span
 from runtime.llm.kernel_choice import Kernels
+from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
 from runtime.llm.patches.mla import LatentAttention, can_absorb
 from runtime.llm.patches.norm import RmsNorm
-from runtime.llm.patches.operations import PLAIN, LayerOperations
 from tests.fakes.tiny_engine import TinyModel
 from tests.fakes.tiny_llm import build_tiny_model
 

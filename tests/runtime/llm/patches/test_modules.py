@@ -12,9 +12,9 @@ from runtime.llm.adapters.places import find_places
 from runtime.llm.attention_gather import Span
 from runtime.llm.kernel_choice import Kernels
 from runtime.llm.patches.gated_mlp import GatedMlp
+from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
 from runtime.llm.patches.modules import patch
 from runtime.llm.patches.norm import RmsNorm
-from runtime.llm.patches.operations import PLAIN, LayerOperations
 from tests.fakes.tiny_engine import TinyModel
 from tests.fakes.tiny_llm import Architecture, build_tiny_model
 

@@ -1,0 +1,110 @@
+"""Paged attention in C, for bfloat16 on a CPU: decodes, chunks and whole prompts by the same function.
+
+Memory and its layout are `GatherAttention`'s, which is also the reference.
+"""
+
+from collections.abc import Sequence
+from ctypes import byref
+from itertools import accumulate, chain
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.info import AttentionInfo
+from runtime.llm.attention_gather import GatherAttention, Span
+from runtime.llm.forward_context import StepAttention
+from runtime.llm.native import library
+from runtime.llm.native.structures import point_tokens
+
+
+def suits_native(shape: AttentionInfo, dtype: torch.dtype, device: torch.device, *, is_fp8: bool) -> bool:
+    return (
+        device.type == "cpu"
+        and dtype is torch.bfloat16
+        and not is_fp8
+        and not shape.has_values_in_keys
+        and shape.head_size == shape.value_head_size
+        and shape.head_size % 2 == 0
+        and shape.head_size <= library.HEAD_SIZE_MAX
+        and shape.num_heads // shape.num_kv_heads <= library.HEADS_PER_KV_HEAD_MAX
+        and library.load() is not None
+    )
+
+
+class NativeAttention(GatherAttention):
+    """The back end of one model that `suits_native`."""
+
+    def prepare(self, spans: list[Span]) -> StepAttention:
+        return NativeStep(self, spans)
+
+
+class NativeStep:
+    """One batch, for all layers; implements `forward_context.StepAttention`."""
+
+    def __init__(self, backend: NativeAttention, spans: list[Span]) -> None:
+        self._shape = backend.shape
+        self._caches = backend.caches
+        tables = _tables(spans, backend.block_size)
+        self._tables = tables
+        pointers = (table.ctypes.data for table in tables)
+        self.batch = library.Batch(*pointers, len(spans), len(tables[2]), backend.block_size)
+        self._memory = torch.empty(0, dtype=torch.uint8)
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        scaling: float,
+        sliding_window: int | None,
+        softcap: float | None = None,
+    ) -> torch.Tensor:
+        shape = self._shape
+        heads = library.Heads(
+            shape.num_heads, shape.num_kv_heads, shape.head_size, sliding_window or 0, scaling, softcap or 0.0
+        )
+        query, key, value = map(_beside, (query, key, value))
+        output = query.new_empty(query.shape)
+        library.functions().attend(
+            byref(self.batch),
+            byref(heads),
+            *map(point_tokens, (query, key, value)),
+            self.cache(layer).data_ptr(),
+            output.data_ptr(),
+        )
+        return output
+
+    def cache(self, layer: int) -> torch.Tensor:
+        return self._caches[layer]
+
+    def memory(self, num_bytes: int) -> torch.Tensor:
+        """For one call at a time."""
+        if len(self._memory) < num_bytes:
+            self._memory = torch.empty(num_bytes, dtype=torch.uint8)
+        return self._memory
+
+
+def _beside(heads: torch.Tensor) -> torch.Tensor:
+    """[tokens, heads, size], each token's heads one behind another."""
+    is_so = heads.stride(1) == heads.shape[2] and heads.stride(2) == 1
+    return heads if is_so else heads.contiguous()
+
+
+def _tables(spans: Sequence[Span], block_size: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+    """Spans and blocks as `attention.h` has them, and the slot of each token."""
+    first_blocks = accumulate((len(span.block_ids) for span in spans[:-1]), initial=0)
+    table = np.array(
+        [
+            (span.start, span.num_tokens, span.num_computed_tokens, first_block)
+            for span, first_block in zip(spans, first_blocks, strict=True)
+        ],
+        dtype=np.int32,
+    )
+    blocks = np.fromiter(chain.from_iterable(span.block_ids for span in spans), dtype=np.int32)
+    starts, lengths, computed, first = table.T
+    positions = np.arange(lengths.sum()) + np.repeat(computed - starts, lengths)
+    own_blocks = blocks[np.repeat(first, lengths) + positions // block_size].astype(np.int64)
+    return table, blocks, own_blocks * block_size + positions % block_size

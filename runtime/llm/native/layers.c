@@ -1,0 +1,111 @@
+/* Decoder layers of the Llama family in one call: its threads meet between the parts and nowhere else. */
+#include "attention.h"
+#include "barrier.h"
+#include "products.h"
+#include "rows.h"
+
+typedef struct {
+    Scale attention_norm, query_norm, key_norm, mlp_norm;
+    Linear query_key_value, attention_output, gate_up, mlp_output; /* gate_up's outputs are whole blocks of each */
+    Heads heads;
+} Layer;
+
+/* Memory for what comes between the parts, [tokens][…]. */
+typedef struct {
+    bfloat16 *normed, *projected, *attended, *gated;
+} Memory;
+
+/* Queries are turned in place, the key on its way into the cache. */
+INLINE void place_token(
+    const Layer *layer, const Batch *batch, const Rotation *rotation, int64_t token, bfloat16 *query, bfloat16 *cache)
+{
+    const Heads *heads = &layer->heads;
+    const int64_t size = heads->size;
+    bfloat16 *key = query + heads->num_heads * size, *value = key + heads->num_kv_heads * size;
+    for (; query < key; query += size)
+        turn_head(query, query, size, &layer->query_norm, rotation, token);
+    bfloat16 *place = cache + batch->slots[token] * heads->num_kv_heads * 2 * size;
+    for (int64_t head = 0; head < heads->num_kv_heads; head++, key += size, value += size, place += 2 * size) {
+        turn_head(key, place, size, &layer->key_norm, rotation, token);
+        __builtin_memcpy(place + size, value, size * sizeof *value);
+    }
+}
+
+INLINE __m512 with_bias(const float *sums, const bfloat16 *bias) {
+    const __m512 sum = _mm512_loadu_ps(sums);
+    return rounded(bias ? _mm512_add_ps(sum, load(bias, 0xffff)) : sum);
+}
+
+/* A task of gate's columns, with the same of up's. */
+INLINE void gate_task(const Linear *linear, int64_t task, const bfloat16 *inputs, bfloat16 *outputs, int64_t num_rows) {
+    const int64_t block = task / count_chunks(num_rows), chunk = task % count_chunks(num_rows);
+    const int64_t num_own = rows_of_chunk(num_rows, chunk), width = linear->num_outputs / 2;
+    const bfloat16 *bias = linear->bias ? linear->bias + block * BLOCK : NULL;
+    inputs += chunk * ROWS_MAX * linear->num_inputs;
+    outputs += chunk * ROWS_MAX * width + block * BLOCK;
+    Sums gates, ups;
+    sum_block(linear, block, inputs, gates, num_own);
+    sum_block(linear, block + width / BLOCK, inputs, ups, num_own);
+    for (int64_t row = 0; row < num_own; row++)
+        for (int64_t column = 0; column < BLOCK; column += LANES) {
+            const __m512 gate = with_bias(gates[row] + column, bias ? bias + column : NULL);
+            const __m512 up = with_bias(ups[row] + column, bias ? bias + width + column : NULL);
+            store(outputs + row * width + column, gated(gate, up), 0xffff);
+        }
+}
+
+/* For every thread of a team. `hidden` and `addend` [tokens][hidden size] are still to be added, when they come in and
+ * when they go out; the addend that comes in counts if there is one. */
+static void compute_layer(
+    const Layer *layer, const Batch *batch, const Rotation *rotation, const Memory *memory, bfloat16 *cache,
+    bfloat16 *hidden, bfloat16 *addend, int has_addend, Barrier *barrier)
+{
+    const int64_t num_tokens = batch->num_tokens, size = layer->query_key_value.num_inputs;
+    const int64_t stride = layer->query_key_value.num_outputs;
+    const int64_t num_tasks = count_attention_tasks(batch, &layer->heads);
+    #pragma omp for schedule(static) nowait
+    for (int64_t row = 0; row < num_tokens; row++)
+        add_norm_row(
+            hidden + row * size, has_addend ? addend + row * size : NULL, memory->normed + row * size, size,
+            &layer->attention_norm);
+    meet(barrier);
+    #pragma omp for schedule(static) nowait
+    for (int64_t task = 0; task < count_tasks(&layer->query_key_value, num_tokens); task++)
+        multiply_task(&layer->query_key_value, task, memory->normed, memory->projected, num_tokens);
+    meet(barrier);
+    #pragma omp for schedule(static) nowait
+    for (int64_t token = 0; token < num_tokens; token++)
+        place_token(layer, batch, rotation, token, memory->projected + token * stride, cache);
+    meet(barrier);
+    #pragma omp for schedule(dynamic) nowait
+    for (int64_t task = num_tasks - 1; task >= 0; task--) /* the last of a long chunk see most */
+        attend_task(batch, &layer->heads, task, (Tokens){memory->projected, stride}, cache, memory->attended);
+    meet(barrier);
+    #pragma omp for schedule(static) nowait
+    for (int64_t task = 0; task < count_tasks(&layer->attention_output, num_tokens); task++)
+        multiply_task(&layer->attention_output, task, memory->attended, addend, num_tokens);
+    meet(barrier);
+    #pragma omp for schedule(static) nowait
+    for (int64_t row = 0; row < num_tokens; row++)
+        add_norm_row(hidden + row * size, addend + row * size, memory->normed + row * size, size, &layer->mlp_norm);
+    meet(barrier);
+    #pragma omp for schedule(static) nowait
+    for (int64_t task = 0; task < count_tasks(&layer->gate_up, num_tokens) / 2; task++)
+        gate_task(&layer->gate_up, task, memory->normed, memory->gated, num_tokens);
+    meet(barrier);
+    #pragma omp for schedule(static) nowait
+    for (int64_t task = 0; task < count_tasks(&layer->mlp_output, num_tokens); task++)
+        multiply_task(&layer->mlp_output, task, memory->gated, addend, num_tokens);
+    meet(barrier);
+}
+
+/* One after the other, each with its cache. */
+void compute_layers(
+    const Layer *layers, bfloat16 *const *caches, int64_t num_layers, const Batch *batch, const Rotation *rotation,
+    const Memory *memory, bfloat16 *hidden, bfloat16 *addend)
+{
+    Barrier barrier = {0};
+    #pragma omp parallel
+    for (int64_t index = 0; index < num_layers; index++)
+        compute_layer(layers + index, batch, rotation, memory, caches[index], hidden, addend, index > 0, &barrier);
+}
