@@ -38,9 +38,12 @@ def show(daemon: DaemonProcess, deployment_id: str) -> dict[str, Any]:
 
 
 def delete(daemon: DaemonProcess, deployment_id: str) -> None:
+    """Waits until its name is free again: the daemon answers at once, and forgets it when its last replica is gone."""
+    path = f"{DEPLOYMENTS}/{deployment_id}"
     with daemon.client() as client:
-        answer = client.delete(f"{DEPLOYMENTS}/{deployment_id}", params={"ignoreChecks": "true", "hard": "true"})
+        answer = client.delete(path, params={"ignoreChecks": "true", "hard": "true"})
         assert answer.status_code == 200, answer.text
+        wait_until(lambda: client.get(path).status_code == 404, 30, f"no {deployment_id}")
 
 
 def say(daemon: DaemonProcess, model: str, script: Script, text: str = "") -> httpx.Response:
