@@ -15,7 +15,7 @@ from models.info import AttentionInfo
 from runtime.llm.attention_gather import GatherAttention, Span
 from runtime.llm.forward_context import StepAttention
 from runtime.llm.native import library
-from runtime.llm.native.structures import point_tokens
+from runtime.llm.native.structures import describe_heads, point_tokens
 
 
 def suits_native(shape: AttentionInfo, dtype: torch.dtype, device: torch.device, *, is_fp8: bool) -> bool:
@@ -63,9 +63,7 @@ class NativeStep:
         softcap: float | None = None,
     ) -> torch.Tensor:
         shape = self._shape
-        heads = library.Heads(
-            shape.num_heads, shape.num_kv_heads, shape.head_size, sliding_window or 0, scaling, softcap or 0.0
-        )
+        heads = describe_heads(shape.num_heads, shape.num_kv_heads, shape.head_size, sliding_window, scaling, softcap)
         query, key, value = map(_beside, (query, key, value))
         output = query.new_empty(query.shape)
         library.functions().attend(

@@ -10,14 +10,16 @@
 #define KEYS BLOCK
 #define TILE_ROWS 48 /* query heads that share a KV head are no more; `attention_native.py` knows it, too */
 #define HEAD_SIZE_MAX 256
+#define CACHE_LINE 64
 #define FAR_BELOW -1e30f
 
 typedef struct {
-    bfloat16 queries[TILE_ROWS * HEAD_SIZE_MAX];
-    bfloat16 keys[HEAD_SIZE_MAX / 2 * KEYS * 2] __attribute__((aligned(64)));   /* [size / 2][keys][2] */
-    bfloat16 values[KEYS / 2 * HEAD_SIZE_MAX * 2] __attribute__((aligned(64))); /* [size / 64][keys / 2][64][2] */
+    bfloat16 queries[TILE_ROWS * HEAD_SIZE_MAX] __attribute__((aligned(64)));
+    bfloat16 keys[HEAD_SIZE_MAX * KEYS];   /* a packed weight with an output for each key */
+    bfloat16 values[KEYS * HEAD_SIZE_MAX]; /* and one with an input for each */
     float scores[TILE_ROWS][KEYS];
     bfloat16 weights[TILE_ROWS][KEYS];
+    float added[TILE_ROWS][BLOCK];
     float sums[TILE_ROWS][HEAD_SIZE_MAX];
     float maxima[TILE_ROWS], totals[TILE_ROWS], shrinkage[TILE_ROWS];
 } Tile;
@@ -47,7 +49,8 @@ int64_t count_attention_tasks(const Batch *batch, const Heads *heads) {
     return total * heads->num_kv_heads;
 }
 
-INLINE void pack_keys(Tile *tile, const bfloat16 *const places[KEYS], int64_t size) {
+INLINE void pack_keys(Tile *tile, const bfloat16 *const places[KEYS], int64_t size, int is_for_amx) {
+    const int64_t stride = pair_stride(is_for_amx);
     for (int64_t pair = 0; pair < size / 2; pair += LANES) {
         const __mmask16 lanes = first_lanes(size / 2 - pair);
         for (int first = 0; first < KEYS; first += LANES) {
@@ -57,17 +60,17 @@ INLINE void pack_keys(Tile *tile, const bfloat16 *const places[KEYS], int64_t si
                 rows[key] = place ? _mm512_maskz_loadu_epi32(lanes, place + 2 * pair) : _mm512_setzero_si512();
             }
             transpose(rows);
+            bfloat16 *target = find_packed(tile->keys, size, first, 2 * pair, is_for_amx);
             for (int64_t own = 0; own < LANES && pair + own < size / 2; own++)
-                _mm512_store_si512(tile->keys + ((pair + own) * KEYS + first) * 2, rows[own]);
+                _mm512_storeu_si512(target + own * stride, rows[own]);
         }
     }
 }
 
 /* Neighbouring keys side by side, in blocks of 64 columns. */
-INLINE void pack_values(Tile *tile, const bfloat16 *const places[KEYS], int64_t size) {
+INLINE void pack_values(Tile *tile, const bfloat16 *const places[KEYS], int64_t size, int is_for_amx) {
     for (int64_t column = 0; column < size; column += LANES) {
         const __mmask16 lanes = first_lanes(size - column);
-        bfloat16 *block = tile->values + column / BLOCK * BLOCK * KEYS + column % BLOCK * 2;
         for (int key = 0; key < KEYS; key += 2) {
             __m512i both[2];
             for (int one = 0; one < 2; one++) {
@@ -75,18 +78,10 @@ INLINE void pack_values(Tile *tile, const bfloat16 *const places[KEYS], int64_t 
                 both[one] = place ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, place + size + column))
                                   : _mm512_setzero_si512();
             }
-            _mm512_store_si512(block + key * BLOCK, _mm512_or_si512(both[0], _mm512_slli_epi32(both[1], 16)));
+            bfloat16 *target = find_packed(tile->values, KEYS, column, key, is_for_amx);
+            _mm512_storeu_si512(target, _mm512_or_si512(both[0], _mm512_slli_epi32(both[1], 16)));
         }
     }
-}
-
-INLINE void score(const int num_rows, Tile *tile, int64_t first, int64_t size) {
-    __m512 sums[ROWS_AT_ONCE][PARTS];
-    const Rows queries = {tile->queries + first * size, size, size / 2};
-    multiply(num_rows, queries, tile->keys, sums);
-    for (int row = 0; row < num_rows; row++)
-        for (int part = 0; part < PARTS; part++)
-            _mm512_storeu_ps(tile->scores[first + row] + part * LANES, sums[row][part]);
 }
 
 /* tanh x = 1 - 2 / (e^2x + 1) */
@@ -124,16 +119,16 @@ INLINE void weigh(Tile *tile, int64_t row, uint64_t is_seen, const Heads *heads)
     tile->totals[row] = tile->totals[row] * shrinkage + _mm512_reduce_add_ps(total);
 }
 
-INLINE void add_values(const int num_rows, Tile *tile, int64_t first, int64_t size) {
-    for (int64_t column = 0; column < size; column += BLOCK) {
-        __m512 sums[ROWS_AT_ONCE][PARTS];
-        const Rows weights = {tile->weights[first], KEYS, KEYS / 2};
-            multiply(num_rows, weights, tile->values + column * KEYS, sums);
-        for (int row = 0; row < num_rows; row++)
+INLINE void add_values(Tile *tile, int64_t num_rows, const Heads *heads) {
+    for (int64_t column = 0; column < heads->size; column += BLOCK) {
+        const Rows weights = {tile->weights[0], KEYS};
+        sum_rows(tile->values + column * KEYS, weights, tile->added, num_rows, heads->is_for_amx);
+        for (int64_t row = 0; row < num_rows; row++)
             for (int part = 0; part < PARTS; part++) {
-                float *own = tile->sums[first + row] + column + part * LANES;
-                const __m512 shrinkage = _mm512_set1_ps(tile->shrinkage[first + row]);
-                _mm512_storeu_ps(own, _mm512_fmadd_ps(_mm512_loadu_ps(own), shrinkage, sums[row][part]));
+                float *own = tile->sums[row] + column + part * LANES;
+                const __m512 shrinkage = _mm512_set1_ps(tile->shrinkage[row]);
+                const __m512 added = _mm512_loadu_ps(tile->added[row] + part * LANES);
+                _mm512_storeu_ps(own, _mm512_fmadd_ps(_mm512_loadu_ps(own), shrinkage, added));
             }
     }
 }
@@ -153,16 +148,13 @@ INLINE void attend_keys(
     Tile *tile, const bfloat16 *const places[KEYS], const Place *place, int64_t first_key, const Heads *heads)
 {
     const int64_t num_rows = place->num_tokens * place->sharing;
-    pack_keys(tile, places, heads->size);
-    pack_values(tile, places, heads->size);
-#define SCORE(count, first) score(count, tile, first, heads->size)
-    FOR_TURNS(num_rows, SCORE)
-#undef SCORE
+    pack_keys(tile, places, heads->size, heads->is_for_amx);
+    pack_values(tile, places, heads->size, heads->is_for_amx);
+    const Rows queries = {tile->queries, heads->size};
+    sum_rows(tile->keys, queries, tile->scores, num_rows, heads->is_for_amx);
     for (int64_t row = 0; row < num_rows; row++)
         weigh(tile, row, seen_keys(place, row, first_key), heads);
-#define ADD_VALUES(count, first) add_values(count, tile, first, heads->size)
-    FOR_TURNS(num_rows, ADD_VALUES)
-#undef ADD_VALUES
+    add_values(tile, num_rows, heads);
 }
 
 /* Where 64 keys lie; NULL for those that no token of the tile sees, which may be another's by now. */
@@ -181,6 +173,9 @@ INLINE void find_keys(
         const int64_t position = first_key + key;
         const int is_seen = position >= seen->first && position < seen->stop;
         places[key] = is_seen ? cache + (*block * batch->block_size + offset) * row_size : NULL;
+        if (is_seen) /* brings all of them nearer at once, which packing one behind another does not */
+            for (int64_t number = 0; number < 2 * heads->size; number += CACHE_LINE / (int64_t)sizeof *cache)
+                _mm_prefetch((const char *)(places[key] + number), _MM_HINT_T0);
     }
 }
 

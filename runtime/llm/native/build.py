@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
-_FEATURES = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16")
-"""Of the processor that runs it, which need not be the one that compiles."""
+_FEATURES = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16", "amx-tile", "amx-bf16")
+"""Of the processor that runs it, which need not be the one that compiles; only `amx.c` uses the last two."""
 
 
 def library_path(root: Path = Path(sys.prefix)) -> Path:

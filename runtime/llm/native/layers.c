@@ -1,8 +1,8 @@
 /* Decoder layers of the Llama family in one call: its threads meet between the parts and nowhere else. */
 #include "attention.h"
-#include "barrier.h"
 #include "products.h"
 #include "rows.h"
+#include "team.h"
 
 typedef struct {
     Scale attention_norm, query_norm, key_norm, mlp_norm;
@@ -37,13 +37,13 @@ INLINE __m512 with_bias(const float *sums, const bfloat16 *bias) {
 }
 
 /* A task of gate's columns, with the same of up's. */
-INLINE void gate_task(const Linear *linear, int64_t task, const bfloat16 *inputs, bfloat16 *outputs, int64_t num_rows) {
+INLINE void gate_task(const Linear *linear, int64_t task, Rows inputs, bfloat16 *outputs, int64_t num_rows) {
     const int64_t block = task / count_chunks(num_rows), chunk = task % count_chunks(num_rows);
     const int64_t num_own = rows_of_chunk(num_rows, chunk), width = linear->num_outputs / 2;
     const bfloat16 *bias = linear->bias ? linear->bias + block * BLOCK : NULL;
-    inputs += chunk * ROWS_MAX * linear->num_inputs;
+    inputs.numbers += chunk * ROWS_MAX * linear->num_inputs;
     outputs += chunk * ROWS_MAX * width + block * BLOCK;
-    Sums gates, ups;
+    Sums gates[ROWS_MAX], ups[ROWS_MAX];
     sum_block(linear, block, inputs, gates, num_own);
     sum_block(linear, block + width / BLOCK, inputs, ups, num_own);
     for (int64_t row = 0; row < num_own; row++)
@@ -58,45 +58,44 @@ INLINE void gate_task(const Linear *linear, int64_t task, const bfloat16 *inputs
  * when they go out; the addend that comes in counts if there is one. */
 static void compute_layer(
     const Layer *layer, const Batch *batch, const Rotation *rotation, const Memory *memory, bfloat16 *cache,
-    bfloat16 *hidden, bfloat16 *addend, int has_addend, Barrier *barrier)
+    bfloat16 *hidden, bfloat16 *addend, int has_addend, Team *team)
 {
     const int64_t num_tokens = batch->num_tokens, size = layer->query_key_value.num_inputs;
     const int64_t stride = layer->query_key_value.num_outputs;
     const int64_t num_tasks = count_attention_tasks(batch, &layer->heads);
+    const Rows normed = {memory->normed, size};
+    const Rows attended = {memory->attended, layer->attention_output.num_inputs};
+    const Rows gated = {memory->gated, layer->mlp_output.num_inputs};
     #pragma omp for schedule(static) nowait
     for (int64_t row = 0; row < num_tokens; row++)
         add_norm_row(
             hidden + row * size, has_addend ? addend + row * size : NULL, memory->normed + row * size, size,
             &layer->attention_norm);
-    meet(barrier);
-    #pragma omp for schedule(static) nowait
-    for (int64_t task = 0; task < count_tasks(&layer->query_key_value, num_tokens); task++)
-        multiply_task(&layer->query_key_value, task, memory->normed, memory->projected, num_tokens);
-    meet(barrier);
+    meet(team);
+    FOR_OWN_TASKS(team, task, count_tasks(&layer->query_key_value, num_tokens))
+        multiply_task(&layer->query_key_value, task, normed, memory->projected, num_tokens);
+    meet(team);
     #pragma omp for schedule(static) nowait
     for (int64_t token = 0; token < num_tokens; token++)
         place_token(layer, batch, rotation, token, memory->projected + token * stride, cache);
-    meet(barrier);
-    #pragma omp for schedule(dynamic) nowait
-    for (int64_t task = num_tasks - 1; task >= 0; task--) /* the last of a long chunk see most */
-        attend_task(batch, &layer->heads, task, (Tokens){memory->projected, stride}, cache, memory->attended);
-    meet(barrier);
-    #pragma omp for schedule(static) nowait
-    for (int64_t task = 0; task < count_tasks(&layer->attention_output, num_tokens); task++)
-        multiply_task(&layer->attention_output, task, memory->attended, addend, num_tokens);
-    meet(barrier);
+    meet(team);
+    const Tokens queries = {memory->projected, stride};
+    FOR_OWN_TASKS(team, task, num_tasks) /* the last of a long chunk see most */
+        attend_task(batch, &layer->heads, num_tasks - 1 - task, queries, cache, memory->attended);
+    meet(team);
+    FOR_OWN_TASKS(team, task, count_tasks(&layer->attention_output, num_tokens))
+        multiply_task(&layer->attention_output, task, attended, addend, num_tokens);
+    meet(team);
     #pragma omp for schedule(static) nowait
     for (int64_t row = 0; row < num_tokens; row++)
         add_norm_row(hidden + row * size, addend + row * size, memory->normed + row * size, size, &layer->mlp_norm);
-    meet(barrier);
-    #pragma omp for schedule(static) nowait
-    for (int64_t task = 0; task < count_tasks(&layer->gate_up, num_tokens) / 2; task++)
-        gate_task(&layer->gate_up, task, memory->normed, memory->gated, num_tokens);
-    meet(barrier);
-    #pragma omp for schedule(static) nowait
-    for (int64_t task = 0; task < count_tasks(&layer->mlp_output, num_tokens); task++)
-        multiply_task(&layer->mlp_output, task, memory->gated, addend, num_tokens);
-    meet(barrier);
+    meet(team);
+    FOR_OWN_TASKS(team, task, count_tasks(&layer->gate_up, num_tokens) / 2)
+        gate_task(&layer->gate_up, task, normed, memory->gated, num_tokens);
+    meet(team);
+    FOR_OWN_TASKS(team, task, count_tasks(&layer->mlp_output, num_tokens))
+        multiply_task(&layer->mlp_output, task, gated, addend, num_tokens);
+    meet(team);
 }
 
 /* One after the other, each with its cache. */
@@ -104,8 +103,8 @@ void compute_layers(
     const Layer *layers, bfloat16 *const *caches, int64_t num_layers, const Batch *batch, const Rotation *rotation,
     const Memory *memory, bfloat16 *hidden, bfloat16 *addend)
 {
-    Barrier barrier = {0};
+    Team team = {0};
     #pragma omp parallel
     for (int64_t index = 0; index < num_layers; index++)
-        compute_layer(layers + index, batch, rotation, memory, caches[index], hidden, addend, index > 0, &barrier);
+        compute_layer(layers + index, batch, rotation, memory, caches[index], hidden, addend, index > 0, &team);
 }

@@ -15,7 +15,7 @@ from runtime.llm.attention_native import NativeStep
 from runtime.llm.forward_context import current_attention
 from runtime.llm.linear import Linear
 from runtime.llm.native import library
-from runtime.llm.native.structures import point_rotation, point_scale
+from runtime.llm.native.structures import describe_heads, point_rotation, point_scale
 from runtime.llm.patches.layer_operations import LayerParts
 from runtime.llm.patches.operations import Rotation
 
@@ -94,7 +94,7 @@ def _point(parts: LayerParts) -> library.Layer | None:
         return None
     query_norm, key_norm = parts.head_norms or (None, None)
     scales = [parts.attention_norm, query_norm, key_norm, parts.mlp_norm]
-    heads = library.Heads(
-        parts.num_query_heads, parts.num_kv_heads, parts.head_size, parts.sliding_window or 0, parts.scaling
+    heads = describe_heads(
+        parts.num_query_heads, parts.num_kv_heads, parts.head_size, parts.sliding_window, parts.scaling, None
     )
     return library.Layer(*map(point_scale, scales), *linears, heads)

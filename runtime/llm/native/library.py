@@ -15,6 +15,8 @@ from runtime.llm.native.build import library_path
 
 logger = logging.getLogger(__name__)
 
+AMX_INPUTS = 32
+"""Of one instruction; `amx.h`."""
 HEAD_SIZE_MAX = 256
 HEADS_PER_KV_HEAD_MAX = 48
 """`attention.c`."""
@@ -31,7 +33,11 @@ class Rotation(ctypes.Structure):
 
 
 class Linear(ctypes.Structure):
-    _fields_ = (("weight", _POINTER), ("bias", _POINTER), ("num_inputs", _INT), ("num_outputs", _INT))
+    _fields_ = (
+        ("weight", _POINTER),
+        ("bias", _POINTER),
+        *((name, _INT) for name in ("num_inputs", "num_outputs", "is_for_amx")),
+    )
 
 
 class Batch(ctypes.Structure):
@@ -45,6 +51,7 @@ class Heads(ctypes.Structure):
     _fields_ = (
         *((name, _INT) for name in ("num_heads", "num_kv_heads", "size", "window")),
         *((name, _FLOAT) for name in ("scaling", "softcap")),
+        ("is_for_amx", ctypes.c_int32),
     )
 
 
@@ -65,7 +72,7 @@ class Memory(ctypes.Structure):
 
 
 _FUNCTIONS: dict[str, list[Any]] = {
-    "pack_weight": [_POINTER] + [_INT] * 2 + [_POINTER],
+    "pack_weight": [_POINTER] * 3,
     "multiply_rows": [_POINTER] * 3 + [_INT],
     "add_norm_rows": [_POINTER] * 3 + [_INT] * 2 + [_POINTER],
     "gate_rows": [_POINTER] * 2 + [_INT] * 2,
@@ -92,6 +99,17 @@ def load(library: Path | None = None) -> ctypes.CDLL | None:
         logger.warning("%s cannot be loaded, so CPUs serve language models at a lower speed: %s", library, error)
         return None
     return loaded
+
+
+@cache
+def has_amx() -> bool:
+    """Whether this process may use it, from now on."""
+    return bool(torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx())
+
+
+def suits_amx(num_inputs: int) -> bool:
+    """Whether products of so many inputs are computed by AMX."""
+    return num_inputs % AMX_INPUTS == 0 and has_amx()
 
 
 def functions() -> ctypes.CDLL:

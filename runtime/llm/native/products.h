@@ -8,62 +8,33 @@
 #ifndef HEARTH_PRODUCTS_H
 #define HEARTH_PRODUCTS_H
 
-#include "vectors.h"
+#include "amx.h"
 
 #define BLOCK 64
 #define PARTS (BLOCK / LANES)
-#define ROWS_AT_ONCE 6 /* times PARTS is 24 of 32 registers */
-#define ROWS_MAX 60 /* of a task; whole turns */
+#define ROWS_MAX 64 /* of a task */
 
 typedef struct {
     const bfloat16 *weight; /* [num_outputs / 64][num_inputs / 2][64][2], outputs padded to 64; inputs are even */
     const bfloat16 *bias;   /* [num_outputs] or NULL */
     int64_t num_inputs, num_outputs;
+    int64_t is_for_amx; /* a block's weights lie as `amx.h` says; inputs are a multiple of 32 */
 } Linear;
 
-typedef struct {
-    const bfloat16 *numbers; /* rows of `stride` numbers */
-    int64_t stride, num_pairs;
-} Rows;
+typedef float Sums[BLOCK]; /* of a row */
 
-typedef float Sums[ROWS_MAX][BLOCK];
-
-/* num_rows is known where this is called, so that the sums stay in registers. */
-INLINE void multiply(const int num_rows, Rows inputs, const bfloat16 *weight, __m512 sums[][PARTS]) {
-    for (int row = 0; row < num_rows; row++)
-        for (int part = 0; part < PARTS; part++)
-            sums[row][part] = _mm512_setzero_ps();
-    for (int64_t pair = 0; pair < inputs.num_pairs; pair++, weight += 2 * BLOCK) {
-        __m512bh columns[PARTS];
-        for (int part = 0; part < PARTS; part++)
-            columns[part] = (__m512bh)_mm512_loadu_si512(weight + 2 * LANES * part);
-        for (int row = 0; row < num_rows; row++) {
-            int32_t both;
-            __builtin_memcpy(&both, inputs.numbers + row * inputs.stride + 2 * pair, sizeof both);
-            const __m512bh factor = (__m512bh)_mm512_set1_epi32(both);
-            for (int part = 0; part < PARTS; part++)
-                sums[row][part] = _mm512_dpbf16_ps(sums[row][part], columns[part], factor);
-        }
-    }
+/* Where a packed weight has 16 outputs of a pair of inputs; the 15 pairs behind it follow at `pair_stride`. */
+INLINE bfloat16 *find_packed(bfloat16 *packed, int64_t num_inputs, int64_t output, int64_t input, int is_for_amx) {
+    packed += output / BLOCK * BLOCK * num_inputs;
+    output %= BLOCK;
+    if (is_for_amx)
+        return packed + input / AMX_INPUTS * AMX_INPUTS * BLOCK + output * AMX_INPUTS + input % AMX_INPUTS * LANES;
+    return packed + input * BLOCK + output * 2;
 }
 
-/* Equally many in each turn, but for the last. */
-INLINE int64_t rows_of_turn(int64_t num_rows) {
-    const int64_t num_turns = (num_rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
-    return (num_rows + num_turns - 1) / num_turns;
+INLINE int64_t pair_stride(int is_for_amx) {
+    return 2 * (is_for_amx ? LANES : BLOCK);
 }
-
-/* `act(count, first)` for all rows, with a count that the compiler knows. */
-#define FOR_TURNS(num_rows, act)                                                                                       \
-    for (int64_t at_once_ = rows_of_turn(num_rows), first_ = 0; first_ < (num_rows); first_ += at_once_)               \
-        switch ((num_rows) - first_ < at_once_ ? (num_rows) - first_ : at_once_) {                                     \
-        case 1: act(1, first_); break;                                                                                 \
-        case 2: act(2, first_); break;                                                                                 \
-        case 3: act(3, first_); break;                                                                                 \
-        case 4: act(4, first_); break;                                                                                 \
-        case 5: act(5, first_); break;                                                                                 \
-        case 6: act(6, first_); break;                                                                                 \
-        }
 
 INLINE int64_t count_blocks(const Linear *linear) {
     return (linear->num_outputs + BLOCK - 1) / BLOCK;
@@ -78,14 +49,19 @@ INLINE int64_t rows_of_chunk(int64_t num_rows, int64_t chunk) {
     return num_rows - chunk * ROWS_MAX < ROWS_MAX ? num_rows - chunk * ROWS_MAX : ROWS_MAX;
 }
 
-/* `inputs` [num_rows, num_inputs] with one block's weights, without the bias; ROWS_MAX rows or fewer. */
-void sum_block(const Linear *linear, int64_t block, const bfloat16 *inputs, Sums sums, int64_t num_rows);
+/* Of `inputs` with 64 outputs whose packed weights follow one another. */
+void sum_rows(const bfloat16 *weight, Rows inputs, Sums *sums, int64_t num_rows, int is_for_amx);
+
+/* Without the bias. */
+INLINE void sum_block(const Linear *linear, int64_t block, Rows inputs, Sums *sums, int64_t num_rows) {
+    sum_rows(linear->weight + block * linear->num_inputs * BLOCK, inputs, sums, num_rows, linear->is_for_amx);
+}
 
 INLINE int64_t count_tasks(const Linear *linear, int64_t num_rows) {
     return count_blocks(linear) * count_chunks(num_rows);
 }
 
 /* Of `outputs` [num_rows, num_outputs]. */
-void multiply_task(const Linear *linear, int64_t task, const bfloat16 *inputs, bfloat16 *outputs, int64_t num_rows);
+void multiply_task(const Linear *linear, int64_t task, Rows inputs, bfloat16 *outputs, int64_t num_rows);
 
 #endif

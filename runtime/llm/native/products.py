@@ -1,4 +1,4 @@
-"""Products with weights that C has packed, on CPUs where it multiplies no slower than oneDNN."""
+"""Products with weights that C has packed, on CPUs that multiply bfloat16."""
 
 from ctypes import byref
 
@@ -19,12 +19,14 @@ class NativeProduct:
         weight = weight.contiguous()
         self._packed = _memory.take(2 * num_inputs * (-(-num_outputs // _BLOCK) * _BLOCK))
         self._bias = bias
-        functions = library.functions()
-        functions.pack_weight(weight.data_ptr(), num_outputs, num_inputs, self._packed.data_ptr())
         bias_address = None if bias is None else bias.data_ptr()
-        self.linear = library.Linear(self._packed.data_ptr(), bias_address, num_inputs, num_outputs)
+        self.linear = library.Linear(
+            self._packed.data_ptr(), bias_address, num_inputs, num_outputs, library.suits_amx(num_inputs)
+        )
         """Its memory is this object's."""
         self._reference = byref(self.linear)
+        functions = library.functions()
+        functions.pack_weight(self._reference, weight.data_ptr(), self._packed.data_ptr())
         self._multiply = functions.multiply_rows
 
     def multiply(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -36,6 +38,4 @@ class NativeProduct:
 
 
 def can_multiply(weight: torch.Tensor) -> bool:
-    """Not with AMX, by which oneDNN's products of many rows are several times as fast."""
-    is_suitable = weight.dtype is torch.bfloat16 and weight.shape[1] % 2 == 0
-    return is_suitable and not torch.cpu._is_amx_tile_supported() and library.load() is not None
+    return weight.dtype is torch.bfloat16 and weight.shape[1] % 2 == 0 and library.load() is not None

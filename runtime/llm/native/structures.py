@@ -18,6 +18,14 @@ def point_rotation(rotation: Rotation) -> library.Rotation:
     return library.Rotation(cosine.data_ptr(), signed_sine.data_ptr())
 
 
+def describe_heads(
+    num_heads: int, num_kv_heads: int, size: int, sliding_window: int | None, scaling: float, softcap: float | None
+) -> library.Heads:
+    return library.Heads(
+        num_heads, num_kv_heads, size, sliding_window or 0, scaling, softcap or 0.0, library.suits_amx(size)
+    )
+
+
 def point_tokens(heads: torch.Tensor) -> library.Tokens:
     """[tokens, heads, size], each token's heads side by side."""
     return library.Tokens(heads.data_ptr(), heads.stride(0))

@@ -36,6 +36,7 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @needs_native
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("softcap", [None, 0.5])
 @pytest.mark.parametrize("window", [None, 1, 5, 100])
 @pytest.mark.parametrize("case", SPANS)
@@ -47,6 +48,7 @@ def test_equals_attention_written_out(case: str, window: int | None, softcap: fl
 
 
 @needs_native
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize(
     ("num_heads", "num_kv_heads", "head_size"),
     [(1, 1, 2), (14, 2, 64), (4, 4, 80), (48, 1, 16), (6, 3, 96), (32, 8, 128), (4, 1, 256), (3, 3, 34)],
@@ -61,6 +63,7 @@ def test_shapes_of_every_family(num_heads: int, num_kv_heads: int, head_size: in
 
 
 @needs_native
+@pytest.mark.usefixtures("instructions")
 def test_what_stands_in_other_blocks_or_unused_slots_never_matters() -> None:
     clean, dirty = make_requests(LONG), make_requests(LONG)
     for cache in dirty.backend.caches:
@@ -73,6 +76,7 @@ def test_what_stands_in_other_blocks_or_unused_slots_never_matters() -> None:
 
 
 @needs_native
+@pytest.mark.usefixtures("instructions")
 def test_a_token_is_the_same_to_the_bit_whatever_is_computed_with_it() -> None:
     requests = make_requests(LONG)
     query = requests.queries()
@@ -88,6 +92,7 @@ def test_a_token_is_the_same_to_the_bit_whatever_is_computed_with_it() -> None:
 
 
 @needs_native
+@pytest.mark.usefixtures("instructions")
 def test_strides_do_not_matter() -> None:
     requests = make_requests("everything at once")
     query = requests.queries()

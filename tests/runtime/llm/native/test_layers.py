@@ -16,7 +16,7 @@ from tests.fakes.tiny_addon import build_tiny_addon
 from tests.fakes.tiny_engine import TinyModel, make_request, run, token_ids
 from tests.fakes.tiny_llm import VOCAB_SIZE, Architecture, build_tiny_model
 
-pytestmark = needs_native
+pytestmark = [needs_native, pytest.mark.usefixtures("instructions")]
 
 WINDOWED = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
 CASES: dict[str, tuple[Architecture, dict[str, Any]]] = {

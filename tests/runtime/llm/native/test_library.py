@@ -8,7 +8,11 @@ import torch
 from runtime.llm.native import library
 from runtime.llm.native.build import SOURCES
 
-CONSTANTS = {"HEAD_SIZE_MAX": library.HEAD_SIZE_MAX, "TILE_ROWS": library.HEADS_PER_KV_HEAD_MAX}
+CONSTANTS = {
+    "HEAD_SIZE_MAX": library.HEAD_SIZE_MAX,
+    "TILE_ROWS": library.HEADS_PER_KV_HEAD_MAX,
+    "AMX_INPUTS": library.AMX_INPUTS,
+}
 
 
 def test_without_the_library_there_is_none_and_a_broken_one_is_said_so(

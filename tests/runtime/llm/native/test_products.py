@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import linear
 
 from runtime.llm.linear import PackedWeight
-from runtime.llm.native.products import can_multiply
+from runtime.llm.native.products import NativeProduct, can_multiply
 from tests.fakes.native import needs_native
 
 
@@ -14,32 +14,40 @@ def random(*shape: int) -> torch.Tensor:
 @needs_native
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize(("num_outputs", "num_inputs"), [(64, 32), (100, 70), (1, 2), (192, 896), (70, 1100)])
-def test_it_computes_what_torch_does_for_any_shape(num_outputs: int, num_inputs: int, has_bias: bool) -> None:
+def test_it_computes_what_torch_does_for_any_shape(
+    num_outputs: int, num_inputs: int, has_bias: bool, instructions: str
+) -> None:
     weight, bias = random(num_outputs, num_inputs), random(num_outputs) if has_bias else None
-    packed = PackedWeight(weight, bias)
-    assert packed.native_product is not None
-    for num_rows in [*range(1, 15), 18, 19, 59, 60, 61, 130]:
+    product = NativeProduct(weight, bias)
+    assert product.linear.is_for_amx == (instructions == "tiles" and num_inputs % 32 == 0)
+    for num_rows in [*range(1, 20), 31, 32, 33, 48, 49, 63, 64, 65, 130]:
         inputs = random(1, num_rows, num_inputs)
         expected = linear(inputs.double(), weight.double(), None if bias is None else bias.double())
-        found = packed.multiply(inputs)
+        found = product.multiply(inputs)
         assert found.shape == expected.shape
         assert (found - expected).abs().max() <= 1e-2 * expected.abs().max()
 
 
 @needs_native
 @pytest.mark.parametrize("num_inputs", [96, 1100])
+@pytest.mark.usefixtures("instructions")
 def test_a_row_is_the_same_to_the_bit_whatever_is_beside_it(num_inputs: int) -> None:
-    packed, inputs = PackedWeight(random(130, num_inputs)), random(130, num_inputs)
-    together = packed.multiply(inputs)
+    product, inputs = NativeProduct(random(130, num_inputs), None), random(130, num_inputs)
+    together = product.multiply(inputs)
     for row in range(130):
-        assert torch.equal(packed.multiply(inputs[row : row + 1]), together[row : row + 1])
-    assert torch.equal(packed.multiply(inputs.T.contiguous().T), together), "strides do not matter"
+        assert torch.equal(product.multiply(inputs[row : row + 1]), together[row : row + 1])
+    assert torch.equal(product.multiply(inputs.T.contiguous().T), together), "strides do not matter"
 
 
 @needs_native
-def test_it_is_for_bfloat16_of_even_inputs_without_amx(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_for_bfloat16_of_even_inputs() -> None:
     assert can_multiply(random(64, 34))
     assert not can_multiply(random(64, 33))
     assert not can_multiply(random(64, 34).float())
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    assert not can_multiply(random(64, 34))
+
+
+@needs_native
+def test_packed_weights_use_amx_where_the_processor_has_it() -> None:
+    product = PackedWeight(random(64, 64)).native_product
+    assert product is not None
+    assert product.linear.is_for_amx == torch.cpu._is_amx_tile_supported()

@@ -1,0 +1,92 @@
+#include "amx.h"
+
+#define OUTPUTS 64
+#define ROWS_AT_ONCE (2 * AMX_ROWS)
+#define TILE (AMX_ROWS * AMX_INPUTS)
+#define TILE_STRIDE 64 /* bytes; of sums it is that of all outputs */
+#define SUMS_STRIDE (OUTPUTS * (int64_t)sizeof(float))
+
+/* What the processor reads of the shapes of its 8 tiles. */
+typedef struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t num_rows[16];
+} Shapes;
+
+/* Tiles 0 and 1 are sums of the upper rows, 2 and 3 of the lower ones; 4 and 5 inputs of both, 6 and 7 weights. */
+INLINE void shape_tiles(uint8_t upper, uint8_t lower) {
+    const Shapes shapes = {
+        .palette = 1,
+        .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+        .num_rows = {upper, upper, lower, lower, upper, lower, AMX_ROWS, AMX_ROWS},
+    };
+    __asm__ volatile("" : : "m"(shapes)); /* GCC 12 believes that only its first 8 bytes are read */
+    _tile_loadconfig(&shapes);
+}
+
+INLINE void clear_sums(void) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+
+/* Up to 16 rows with all 64 outputs. */
+INLINE void multiply_few(const bfloat16 *weight, Rows inputs, float *sums) {
+    const bfloat16 *end = weight + inputs.num_inputs * OUTPUTS, *upper = inputs.numbers;
+    const int64_t stride = sizeof *upper * inputs.num_inputs;
+    clear_sums();
+    for (; weight < end; weight += 4 * TILE, upper += AMX_INPUTS) {
+        _tile_loadd(4, upper, stride);
+        _tile_loadd(6, weight, TILE_STRIDE);
+        _tile_loadd(7, weight + TILE, TILE_STRIDE);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(6, weight + 2 * TILE, TILE_STRIDE);
+        _tile_loadd(7, weight + 3 * TILE, TILE_STRIDE);
+        _tile_dpbf16ps(2, 4, 6);
+        _tile_dpbf16ps(3, 4, 7);
+    }
+    _tile_stored(0, sums, SUMS_STRIDE);
+    _tile_stored(1, sums + 16, SUMS_STRIDE);
+    _tile_stored(2, sums + 32, SUMS_STRIDE);
+    _tile_stored(3, sums + 48, SUMS_STRIDE);
+}
+
+/* More, up to 32, with 32 outputs: each tile that is read serves twice. */
+INLINE void multiply_more(const bfloat16 *weight, Rows inputs, float *sums) {
+    const bfloat16 *end = weight + inputs.num_inputs * OUTPUTS;
+    const bfloat16 *upper = inputs.numbers, *lower = upper + AMX_ROWS * inputs.num_inputs;
+    const int64_t stride = sizeof *upper * inputs.num_inputs;
+    clear_sums();
+    for (; weight < end; weight += 4 * TILE, upper += AMX_INPUTS, lower += AMX_INPUTS) {
+        _tile_loadd(4, upper, stride);
+        _tile_loadd(6, weight, TILE_STRIDE);
+        _tile_loadd(7, weight + TILE, TILE_STRIDE);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(5, lower, stride);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, sums, SUMS_STRIDE);
+    _tile_stored(1, sums + 16, SUMS_STRIDE);
+    _tile_stored(2, sums + AMX_ROWS * OUTPUTS, SUMS_STRIDE);
+    _tile_stored(3, sums + AMX_ROWS * OUTPUTS + 16, SUMS_STRIDE);
+}
+
+void amx_multiply(const bfloat16 *weight, Rows inputs, int64_t num_rows, float *sums) {
+    for (; num_rows > 0; num_rows -= ROWS_AT_ONCE) {
+        if (num_rows <= AMX_ROWS) {
+            shape_tiles(num_rows, num_rows);
+            multiply_few(weight, inputs, sums);
+        } else {
+            shape_tiles(AMX_ROWS, num_rows < ROWS_AT_ONCE ? num_rows - AMX_ROWS : AMX_ROWS);
+            multiply_more(weight, inputs, sums);
+            multiply_more(weight + 2 * TILE, inputs, sums + OUTPUTS / 2);
+        }
+        inputs.numbers += ROWS_AT_ONCE * inputs.num_inputs;
+        sums += ROWS_AT_ONCE * OUTPUTS;
+    }
+    _tile_release(); /* else every switch of threads would save them */
+}
