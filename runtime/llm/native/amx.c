@@ -75,7 +75,43 @@ INLINE void multiply_more(const bfloat16 *weight, Rows inputs, float *sums) {
     _tile_stored(3, sums + AMX_ROWS * OUTPUTS + 16, SUMS_STRIDE);
 }
 
+/* What a tile of sums gets of a tile of weights, by the very operations that the instruction is specified by (Intel's
+ * manual, TDPBF16PS): sums of the products of even and of odd inputs apart, then both together. */
+INLINE __m512 multiply_tile(const bfloat16 *weight, const bfloat16 *inputs) {
+    const __m512i upper_half = _mm512_set1_epi32((int32_t)0xffff0000);
+    __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
+    for (int pair = 0; pair < AMX_INPUTS / 2; pair++) {
+        int32_t both;
+        __builtin_memcpy(&both, inputs + 2 * pair, sizeof both);
+        const __m512i factors = _mm512_set1_epi32(both), weights = _mm512_loadu_si512(weight + pair * AMX_INPUTS);
+        even = _mm512_fmadd_ps(
+            _mm512_castsi512_ps(_mm512_slli_epi32(factors, 16)), _mm512_castsi512_ps(_mm512_slli_epi32(weights, 16)),
+            even);
+        odd = _mm512_fmadd_ps(
+            _mm512_castsi512_ps(_mm512_and_si512(factors, upper_half)),
+            _mm512_castsi512_ps(_mm512_and_si512(weights, upper_half)), odd);
+    }
+    return _mm512_add_ps(even, odd);
+}
+
+/* One row, to the bit as tiles have it, but read as fast as memory gives: tiles wait for what they load. */
+INLINE void multiply_one(const bfloat16 *weight, Rows inputs, float *sums) {
+    const uint32_t modes = _mm_getcsr();
+    _mm_setcsr(modes | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON); /* as tiles always do */
+    __m512 own[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (int64_t input = 0; input < inputs.num_inputs; input += AMX_INPUTS)
+        for (int part = 0; part < 4; part++, weight += TILE)
+            own[part] = _mm512_add_ps(own[part], multiply_tile(weight, inputs.numbers + input));
+    for (int part = 0; part < 4; part++)
+        _mm512_storeu_ps(sums + 16 * part, own[part]);
+    _mm_setcsr(modes);
+}
+
 void amx_multiply(const bfloat16 *weight, Rows inputs, int64_t num_rows, float *sums) {
+    if (num_rows == 1) {
+        multiply_one(weight, inputs, sums);
+        return;
+    }
     for (; num_rows > 0; num_rows -= ROWS_AT_ONCE) {
         if (num_rows <= AMX_ROWS) {
             shape_tiles(num_rows, num_rows);
