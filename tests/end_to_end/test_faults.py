@@ -67,16 +67,20 @@ def test_a_hung_worker_is_replaced(own_daemon: DaemonProcess) -> None:
     assert "Hearth" in ask(own_daemon)
 
 
-def test_a_worker_that_gets_no_memory_is_replaced_and_its_request_answered(own_daemon: DaemonProcess) -> None:
-    """RLIMIT_AS lets its allocations fail, as those of a full machine do; a short prompt may need none."""
+def test_a_worker_that_gets_no_memory_is_replaced_and_its_requests_answered(own_daemon: DaemonProcess) -> None:
+    """RLIMIT_AS lets its allocations fail, as those of a full machine do. What loading has freed may do for a while."""
     victim = worker(own_daemon)
     victim.rlimit(psutil.RLIMIT_AS, (1 << 20, 1 << 20))
     messages = [{"role": "user", "content": "Tell me about Hearth. " * 250}]
     body = {"model": EMBER, "messages": messages, "n": 8, "max_tokens": 16, "ignore_eos": True}
-    with own_daemon.client() as client:
-        answer = client.post("/v1/chat/completions", json=body)
-    assert answer.status_code == 200 or answer.json()["error"]["code"] == "WORKER_LOST", answer.text
-    wait_until(lambda: [w.pid for w in own_daemon.workers()] not in ([], [victim.pid]), 30, "a new worker")
+
+    def is_replaced() -> bool:
+        with own_daemon.client() as client:
+            answer = client.post("/v1/chat/completions", json=body)
+        assert answer.status_code == 200 or answer.json()["error"]["code"] == "WORKER_LOST", answer.text
+        return [w.pid for w in own_daemon.workers()] not in ([], [victim.pid])
+
+    wait_until(is_replaced, 30, "a new worker")
     assert "Hearth" in ask(own_daemon)
 
 

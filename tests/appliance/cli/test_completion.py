@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.appliance.cli.conftest import Hearth
+from tests.end_to_end.daemon_process import wait_until
 
 
 class Shell:
@@ -60,8 +61,9 @@ def test_verbs_nouns_options_and_choices_are_completed(shell: Shell, line: str, 
 
 
 def test_ids_are_completed_as_the_daemon_has_them(shell: Shell, model_id: str) -> None:
-    assert shell.complete(f"hearth get model {model_id[:4]}") == [model_id]
-    assert shell.complete("hearth create deployment ember-c") == ["ember-chat"]
+    # A daemon that does not answer in a moment is not waited for, and one presses Tab again.
+    wait_until(lambda: shell.complete(f"hearth get model {model_id[:4]}") == [model_id], 20, "the model's id")
+    wait_until(lambda: shell.complete("hearth create deployment ember-c") == ["ember-chat"], 20, "the built-in's id")
     assert shell.complete(f"hearth get model --base-url http://127.0.0.1:1 {model_id[:4]}") == []
 
 
