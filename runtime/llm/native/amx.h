@@ -1,7 +1,7 @@
 /* Sums of products by AMX: 16 rows by 16 outputs by 32 inputs in one instruction, of registers called tiles.
  *
  * A weight lies as [outputs / 64][inputs / 32][4][16 pairs of inputs][16 outputs][2]: tiles whose rows lie apart are
- * read a tenth slower. The process must have been allowed to use tiles, for which torch asks.
+ * read up to a quarter slower. The process must have been allowed to use tiles, for which torch asks.
  */
 #ifndef HEARTH_AMX_H
 #define HEARTH_AMX_H

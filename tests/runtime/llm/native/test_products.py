@@ -30,9 +30,10 @@ def test_it_computes_what_torch_does_for_any_shape(
 
 @needs_native
 @pytest.mark.parametrize("num_inputs", [96, 1100])
+@pytest.mark.parametrize("scale", [1.0, 1e-19], ids=["ordinary", "products that are flushed to zero"])
 @pytest.mark.usefixtures("instructions")
-def test_a_row_is_the_same_to_the_bit_whatever_is_beside_it(num_inputs: int) -> None:
-    product, inputs = NativeProduct(random(130, num_inputs), None), random(130, num_inputs)
+def test_a_row_is_the_same_to_the_bit_whatever_is_beside_it(num_inputs: int, scale: float) -> None:
+    product, inputs = NativeProduct(scale * random(130, num_inputs), None), scale * random(130, num_inputs)
     together = product.multiply(inputs)
     for row in range(130):
         assert torch.equal(product.multiply(inputs[row : row + 1]), together[row : row + 1])

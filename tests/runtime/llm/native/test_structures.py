@@ -1,8 +1,9 @@
 import ctypes
 
+import pytest
 import torch
 
-from runtime.llm.native.structures import point_rotation, point_scale, point_tokens
+from runtime.llm.native.structures import describe_heads, point_rotation, point_scale, point_tokens
 from runtime.llm.patches.operations import Scale
 
 
@@ -33,3 +34,10 @@ def test_tokens_are_apart_by_what_lies_between_them() -> None:
     structure = point_tokens(heads)
     assert torch.equal(read(structure.numbers, heads[0]), heads[0])
     assert structure.stride == 24
+
+
+@pytest.mark.parametrize(("size", "is_whole"), [(64, True), (96, True), (80, False)])
+def test_heads_of_whole_tiles_are_for_amx_where_it_is(size: int, is_whole: bool, instructions: str) -> None:
+    heads = describe_heads(14, 2, size, None, 0.125, None)
+    assert (heads.window, heads.softcap) == (0, 0), "none"
+    assert heads.is_for_amx == (is_whole and instructions == "tiles")
