@@ -81,12 +81,20 @@ class DaemonProcess:
         return httpx.Client(base_url=self.base_url, headers=headers, timeout=60.0)
 
     def workers(self) -> list[psutil.Process]:
-        """Live worker processes of this daemon."""
+        """Live worker processes of this daemon that are somebody's."""
+        # One that began as a spare has given itself a title: one word with spaces in it.
+        return self._children_with("--replica")
+
+    def spares(self) -> list[psutil.Process]:
+        """Live worker processes of this daemon that wait for a model."""
+        return self._children_with("--kind spare")
+
+    def _children_with(self, words: str) -> list[psutil.Process]:
         try:
             children = psutil.Process(self.pid).children()
         except psutil.NoSuchProcess:
             return []
-        return [child for child in children if _is_worker(child)]
+        return [child for child in children if words in _command_line(child)]
 
     def stop(self, timeout_s: float = 40.0) -> int:
         """SIGTERM; returns the exit status."""
@@ -108,11 +116,11 @@ class DaemonProcess:
                 self.kill()
 
 
-def _is_worker(process: psutil.Process) -> bool:
+def _command_line(process: psutil.Process) -> str:
+    """Empty for one that has ended."""
     with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        # One that began as a spare has given itself a title: one word with spaces in it.
-        return process.status() != psutil.STATUS_ZOMBIE and "--replica" in " ".join(process.cmdline())
-    return False
+        return "" if process.status() == psutil.STATUS_ZOMBIE else " ".join(process.cmdline())
+    return ""
 
 
 @contextlib.contextmanager

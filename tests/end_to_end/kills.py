@@ -48,14 +48,14 @@ class Writer(threading.Thread):
 class Kill(NamedTuple):
     acknowledged: set[str]
     """Ids of the keys that were acknowledged before it."""
+    orphaned_s: float
+    """How long its workers outlived it."""
     restart_s: float
+    """From its start until it said that it was ready."""
 
 
 def kill_daemon_while_it_writes_and_serves(daemon: DaemonProcess, after_s: float) -> Kill:
-    """kill -9 under load, then start again.
-
-    Asserts what must hold after any such kill: workers gone within 2 s, ready again within 3 s.
-    """
+    """kill -9 under load, then start again: the workers are gone, and it is ready without help."""
     writer = Writer(daemon)
     writer.start()
     talk = threading.Thread(target=_talk_until_killed, args=(daemon,), daemon=True)
@@ -63,13 +63,12 @@ def kill_daemon_while_it_writes_and_serves(daemon: DaemonProcess, after_s: float
     time.sleep(after_s)  # the moment of the kill is the point of the test
     workers = daemon.workers()
     daemon.kill()
-    wait_until(lambda: not any(_is_alive(process) for process in workers), 2.0, "workers gone")
+    orphaned_s = wait_until(lambda: not any(is_alive(process) for process in workers), 30.0, "workers gone")
     writer.join(5.0)
     talk.join(5.0)
     daemon.spawn()
-    took = wait_until(daemon.is_announced, 30.0, "ready again")
-    assert took < 3.0, f"ready after {took:.1f} s"
-    return Kill(set(writer.acknowledged), took)
+    restart_s = wait_until(daemon.is_announced, 30.0, "ready again")
+    return Kill(set(writer.acknowledged), orphaned_s, restart_s)
 
 
 def _talk_until_killed(daemon: DaemonProcess) -> None:
@@ -81,7 +80,7 @@ def _talk_until_killed(daemon: DaemonProcess) -> None:
         return
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

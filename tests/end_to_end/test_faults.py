@@ -13,17 +13,25 @@ import pytest
 
 from tests.end_to_end.conftest import EMBER
 from tests.end_to_end.daemon_process import DaemonProcess, running_daemon, wait_until
-from tests.end_to_end.kills import LONG_TALK, kill_daemon_while_it_writes_and_serves, stored_keys, stream_events
+from tests.end_to_end.kills import (
+    LONG_TALK,
+    is_alive,
+    kill_daemon_while_it_writes_and_serves,
+    stored_keys,
+    stream_events,
+)
 from tests.end_to_end.observation import ask
 
 NUM_KILLS = 4
-"""`benchmarks/kills.py` does a hundred."""
+"""`benchmarks/kills.py` does a hundred, and measures how long the restarts take."""
+HEARTBEAT_TIMEOUT_S = 3
 
 
 @pytest.fixture(scope="module")
 def own_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     """Not the shared one: its workers are killed here."""
-    with running_daemon(tmp_path_factory.mktemp("faults") / "data", heartbeat_timeout_s=3, crashes_max=100) as daemon:
+    data_dir = tmp_path_factory.mktemp("faults") / "data"
+    with running_daemon(data_dir, heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S, crashes_max=100) as daemon:
         ask(daemon)
         yield daemon
 
@@ -34,9 +42,7 @@ def worker(daemon: DaemonProcess) -> psutil.Process:
 
 
 @pytest.mark.parametrize("num_events", [1, 2, 12], ids=["first event", "first token", "mid-stream"])
-def test_a_stream_whose_worker_dies_ends_with_an_error_within_a_second(
-    own_daemon: DaemonProcess, num_events: int
-) -> None:
+def test_a_stream_whose_worker_dies_ends_with_an_error_at_once(own_daemon: DaemonProcess, num_events: int) -> None:
     victim = worker(own_daemon)
     # Another seed each time: a request that was there at two crashes is refused.
     body = {"model": EMBER, "messages": LONG_TALK, "stream": True, "ignore_eos": True, "n": 16, "seed": num_events}
@@ -46,7 +52,7 @@ def test_a_stream_whose_worker_dies_ends_with_an_error_within_a_second(
     killed_at = time.monotonic()
     victim.kill()
     rest = list(events)
-    assert time.monotonic() - killed_at < 1.0
+    assert time.monotonic() - killed_at < HEARTBEAT_TIMEOUT_S, "its end itself is noticed, not its silence"
     assert isinstance(rest[-1], dict)
     assert rest[-1]["error"]["code"] == "WORKER_LOST"
     assert "Hearth" in ask(own_daemon), "a new worker serves without help"
@@ -67,21 +73,16 @@ def test_a_hung_worker_is_replaced(own_daemon: DaemonProcess) -> None:
     assert "Hearth" in ask(own_daemon)
 
 
-def test_a_worker_that_gets_no_memory_is_replaced_and_its_requests_answered(own_daemon: DaemonProcess) -> None:
-    """RLIMIT_AS lets its allocations fail, as those of a full machine do. What loading has freed may do for a while."""
+def test_a_worker_that_gets_no_memory_is_replaced_and_requests_are_answered(own_daemon: DaemonProcess) -> None:
+    """RLIMIT_AS lets its allocations fail, as those of a full machine do, when it is to load the model or before."""
     victim = worker(own_daemon)
-    victim.rlimit(psutil.RLIMIT_AS, (1 << 20, 1 << 20))
-    messages = [{"role": "user", "content": "Tell me about Hearth. " * 250}]
-    body = {"model": EMBER, "messages": messages, "n": 8, "max_tokens": 16, "ignore_eos": True}
-
-    def is_replaced() -> bool:
-        with own_daemon.client() as client:
-            answer = client.post("/v1/chat/completions", json=body)
-        assert answer.status_code == 200 or answer.json()["error"]["code"] == "WORKER_LOST", answer.text
-        return [w.pid for w in own_daemon.workers()] not in ([], [victim.pid])
-
-    wait_until(is_replaced, 30, "a new worker")
+    wait_until(lambda: len(own_daemon.spares()) == 1, 30, "a spare worker")
+    [starved] = own_daemon.spares()
+    starved.rlimit(psutil.RLIMIT_AS, (1 << 20, 1 << 20))
+    victim.kill()
     assert "Hearth" in ask(own_daemon)
+    assert worker(own_daemon).pid not in (victim.pid, starved.pid)
+    wait_until(lambda: not is_alive(starved), 30, "the end of the starved one")
 
 
 @pytest.mark.slow
