@@ -18,6 +18,7 @@ from runtime.llm.request import SampledToken
 from runtime.llm.sampling.adjustments import adjust
 from runtime.llm.sampling.columns import Columns
 from runtime.llm.sampling.draw import draw, totals, uniforms
+from runtime.llm.sampling.greatest import greatest_tokens
 from runtime.llm.sampling.kernels import SamplingKernels
 from runtime.llm.sampling.logprobs import TokenLogprobs
 from runtime.llm.sampling.mirostat import next_mu, surprises
@@ -99,7 +100,7 @@ def processed_probabilities(
         greedy = [index for index, row in enumerate(part_rows) if row.is_greedy]
         drawn = [index for index, row in enumerate(part_rows) if not row.is_greedy]
         if greedy:
-            probabilities[[indices[index] for index in greedy], part_logits[greedy].max(dim=-1).indices] = 1.0
+            probabilities[[indices[index] for index in greedy], greatest_tokens(part_logits[greedy])] = 1.0
         for some in _slices(drawn, logits):
             columns = Columns(logits, [part_rows[index] for index in some])
             weights = kept_weights(part_logits[some], columns, kernels)
@@ -125,7 +126,7 @@ def _choose(logits: torch.Tensor, rows: list[SampledRow], kernels: SamplingKerne
     drawn = [index for index, row in enumerate(rows) if not row.is_greedy]
     if len(drawn) == len(rows):
         return _draw_all(logits, rows, kernels)
-    token_ids = logits.max(dim=-1).indices  # argmax takes four times as long on bfloat16
+    token_ids = greatest_tokens(logits)
     if drawn:
         where = indices_on(logits.device, drawn)
         some = _draw_all(logits.index_select(0, where), [rows[index] for index in drawn], kernels)

@@ -78,6 +78,7 @@ _FUNCTIONS: dict[str, list[Any]] = {
     "gate_rows": [_POINTER] * 2 + [_INT] * 2,
     "rotate_rows": [_POINTER] + [_INT] * 5 + [_POINTER] * 3,
     "attend": [_POINTER] * 2 + [Tokens] * 3 + [_POINTER] * 2,
+    "find_greatest_of_rows": [_POINTER] + [_INT] * 3 + [_POINTER],
     "compute_layers": [_POINTER] * 2 + [_INT] + [_POINTER] * 5,
 }
 """The types of what each takes; structures come by `byref`, but for tokens. None gives anything back."""

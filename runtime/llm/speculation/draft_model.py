@@ -15,6 +15,7 @@ from runtime.llm.attention_gather import GatherAttention
 from runtime.llm.forward import Forward, TokenRow
 from runtime.llm.linear import Packing
 from runtime.llm.request import Batch, Request, ScheduledRequest
+from runtime.llm.sampling.greatest import greatest_tokens
 
 
 class TorchDraftModel:
@@ -83,7 +84,7 @@ class TorchDraftModel:
         if not positions:
             return []
         with torch.inference_mode():
-            best: list[int] = computed.logits(positions)[:, : self._vocab_size].max(dim=-1).indices.tolist()
+            best: list[int] = greatest_tokens(computed.logits(positions)[:, : self._vocab_size]).tolist()
         return best
 
 
