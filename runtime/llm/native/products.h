@@ -2,8 +2,9 @@
  *
  * With few rows a product is as fast as the weight is read from memory, with more as fast as the processor multiplies.
  * So a block is read once and the rows take turns on it, some in the registers at a time, while it is in the cache.
- * Bringing nearer what comes next is left to the hardware: all of ours stood in its way. The sum of a row depends on
- * that row alone. A task is one block for some of the rows. With AMX blocks lie otherwise, and `amx.h` multiplies.
+ * Bringing nearer what comes next is left to the hardware, since vectors do not wait for it: all of ours stood in its
+ * way. The sum of a row depends on that row alone. A task is one block for some of the rows. With AMX blocks lie
+ * otherwise, and `amx.h` multiplies.
  */
 #ifndef HEARTH_PRODUCTS_H
 #define HEARTH_PRODUCTS_H
