@@ -15,7 +15,6 @@ from tests.end_to_end.daemon_process import running_daemon
 from tests.end_to_end.kills import kill_daemon_while_it_writes_and_serves, stored_keys
 from tests.end_to_end.observation import ask
 
-ORPHANED_S_MAX = 2.0
 RESTART_S_MAX = 3.0
 KILLS_PER_DIRECTORY = 20
 """After each kill every row is read back; with a new directory now and then that stays a matter of seconds."""
@@ -56,7 +55,6 @@ def soak(num_kills: int, moments: random.Random) -> tuple[set[str], list[float]]
         for _ in range(num_kills):
             kill = kill_daemon_while_it_writes_and_serves(daemon, moments.uniform(0.05, 3.0))
             acknowledged |= kill.acknowledged
-            assert kill.orphaned_s < ORPHANED_S_MAX, f"workers gone after {kill.orphaned_s:.1f} s"
             assert kill.restart_s < RESTART_S_MAX, f"ready after {kill.restart_s:.1f} s"
             restart_s.append(kill.restart_s)
             lost = acknowledged - stored_keys(daemon)
