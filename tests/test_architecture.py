@@ -79,6 +79,7 @@ MAY_CATCH_EVERYTHING = {
     "runtime/llm/engine.py",
     "runtime/llm/frontend.py",
     "runtime/llm/grammar/compiler.py",
+    "runtime/llm/masks.py",
     "runtime/llm/vision/features.py",
     "runtime/llm/speculation/speculator.py",
     "runtime/llm/vocabulary.py",

@@ -5,6 +5,7 @@ the engine touches none from when its filling begins until its mask was asked fo
 constrained row.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.llm.request import Request, ScheduledRequest, TokenConstraint
+
+logger = logging.getLogger(__name__)
 
 THREADS_MAX = 4
 
@@ -31,7 +34,7 @@ class PendingMasks:
         self._fillings |= others._fillings
 
     def of(self, row: ScheduledRequest) -> list[Mask]:
-        """For what follows the row's last token, and each token of its draft."""
+        """For what follows the row's last token, and each token of its draft as far as its constraint goes along."""
         filling = self._fillings.get(row.request)
         if filling is None or filling.exception() is not None:
             return [None] * (len(row.draft_token_ids) + 1)
@@ -66,7 +69,8 @@ def _is_constrained(row: ScheduledRequest) -> bool:
 def fill_masks_for_draft(constraint: TokenConstraint, draft_token_ids: Sequence[int], num_words: int) -> list[Mask]:
     """What may come now, and after each token of the draft; the constraint is left where it was.
 
-    Behind a token of the draft that may not come, or after which nothing may, no mask matters: they are None.
+    Ends before the first token of the draft that may not come, after which nothing may, or at which the constraint
+    breaks: a request may end before it gets there, and one that does not meets what broke as its next token's mask.
     """
     masks = [_fill(constraint, num_words)]
     num_accepted = 0
@@ -77,9 +81,11 @@ def fill_masks_for_draft(constraint: TokenConstraint, draft_token_ids: Sequence[
             constraint.accept(token_id)
             num_accepted += 1
             masks.append(_fill(constraint, num_words))
+    except Exception as error:
+        logger.debug("a constraint breaks within a draft: %r", error)
     finally:
         constraint.roll_back(num_accepted)
-    return masks + [None] * (len(draft_token_ids) + 1 - len(masks))
+    return masks
 
 
 def _fill(constraint: TokenConstraint, num_words: int) -> Mask:

@@ -7,6 +7,7 @@ blocks' owners or clients.
 """
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -190,7 +191,8 @@ class _Plan:
         rows: list[SampledRow] = []
         for row, position in zip(self.batch.scheduled, self._next_positions, strict=True):
             if row.is_sampled:
-                for length, mask in enumerate(masks.of(row)):
+                lengths = range(len(row.draft_token_ids) + 1)
+                for length, mask in zip_longest(lengths, masks.of(row)):
                     draft = row.draft_token_ids[:length]
                     rows.append(SampledRow.of(row.request, draft, mask, position=position))
         return rows
@@ -205,6 +207,7 @@ class _Plan:
             sampled_stop = sampled_start + row.is_sampled + len(row.draft_token_ids)
             prompt_stop = prompt_start + num_prompt_tokens
             tokens = accepted_part(sampled[sampled_start:sampled_stop], row.draft_token_ids)
+            tokens = tokens[: len(masks.of(row))]  # behind the last mask nothing holds a token to the constraint
             failure = masks.failure_of(row)
             results.append(RowResult(tokens, in_prompt[prompt_start:prompt_stop], failure=failure))
             sampled_start, prompt_start = sampled_stop, prompt_stop

@@ -20,6 +20,7 @@ from runtime.llm.thinking import AfterThinking
 from runtime.llm.vocabulary import Vocabulary
 from runtime.settings import Speculation
 from runtime.submission import GrammarConstraint, JsonConstraint, SamplingParams
+from tests.fakes.hostile_requests import ScatteredConstraint
 from tests.fakes.tiny_engine import TinyModel, make_request, run, token_ids
 from tests.fakes.tiny_llm import END_TOKEN_ID, TURN_TOKEN_ID, VOCAB_SIZE, build_tiny_model
 
@@ -227,6 +228,25 @@ def test_a_constraint_that_breaks_fails_its_own_request(model: TinyModel, compil
     assert [output.token_id for output in outputs["good"] if isinstance(output, TokenOutput)] == expected
     for name in ("no mask", "no third mask", "no token", "unreachable"):
         assert isinstance(outputs[name][-1], RequestFailed), name
+
+
+def test_a_draft_beyond_where_the_constraint_breaks_changes_nothing(model: TinyModel) -> None:
+    num_tokens = 3
+
+    def generate(prediction: list[int], stop_token_ids: frozenset[int]) -> list[TokenOutput | RequestFailed]:
+        made = request("r", ScatteredConstraint(0, num_tokens), sampling=SamplingParams(temperature=0))
+        made.prediction, made.stop_token_ids = prediction, stop_token_ids
+        return finish(model.engine(), [made])["r"]
+
+    *told, failure = generate([], frozenset())
+    assert isinstance(failure, RequestFailed)
+    drafted = [output.token_id for output in told if isinstance(output, TokenOutput)]
+    assert len(drafted) == num_tokens
+    *told_again, failure = generate([*drafted, END_TOKEN_ID], frozenset())
+    assert isinstance(failure, RequestFailed)
+    assert [output.token_id for output in told_again if isinstance(output, TokenOutput)] == drafted
+    ended = generate([*drafted, END_TOKEN_ID], frozenset([drafted[1]]))
+    assert [output.token_id for output in ended if isinstance(output, TokenOutput)] == drafted[:2]
 
 
 class Unreachable(Broken):

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from runtime.llm.masks import MaskFiller, fill_masks_for_draft
 from runtime.llm.request import ScheduledRequest, TokenConstraint
+from tests.fakes.hostile_requests import ScatteredConstraint
 from tests.fakes.tiny_engine import make_request
 from tests.runtime.llm.grammar.walking import END_TOKEN_ID, VOCAB_SIZE, allowed, begin, bits, tokens_of
 
@@ -62,14 +63,21 @@ def test_masks_follow_a_draft_and_leave_the_constraint_where_it_was() -> None:
     assert allowed(constraint) == before
 
 
-@pytest.mark.parametrize("text", ["[x", "x", "[1]"])
-def test_behind_a_token_that_may_not_come_there_are_no_masks(text: str) -> None:
+@pytest.mark.parametrize(("text", "num_masks"), [("[x", 2), ("x", 1), ("[1]", 3)])
+def test_behind_a_token_that_may_not_come_there_are_no_masks(text: str, num_masks: int) -> None:
     constraint = begin('start: "[" /[0-9]/ "," /[0-9]/ "]"')
     before = allowed(constraint)
     masks = fill_masks_for_draft(constraint, tokens_of(text), NUM_WORDS)
-    assert len(masks) == len(tokens_of(text)) + 1
-    assert masks[0] is not None
-    assert masks[-1] is None
+    assert len(masks) == num_masks
+    assert all(mask is not None for mask in masks)
+    assert allowed(constraint) == before
+
+
+def test_behind_a_token_at_which_the_constraint_breaks_there_are_no_masks() -> None:
+    constraint = ScatteredConstraint(0, breaks_at=2)
+    before = allowed(constraint)
+    masks = fill_masks_for_draft(constraint, [END_TOKEN_ID] * 4, NUM_WORDS)
+    assert [mask is not None for mask in masks] == [True, True]
     assert allowed(constraint) == before
 
 
@@ -77,7 +85,7 @@ def test_the_end_may_be_drafted() -> None:
     for lark in ('start: "a"', 'start: "a" "b"?'):
         constraint = begin(lark)
         masks = fill_masks_for_draft(constraint, [*tokens_of("a"), END_TOKEN_ID, 5], NUM_WORDS)
-        assert len(masks) == 4
+        assert masks[0] is not None
         assert tokens_of("a")[0] in allowed(constraint)
 
 
