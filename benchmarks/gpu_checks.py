@@ -90,17 +90,21 @@ def _gelu(setting: Setting, dtype: torch.dtype) -> Compared:
 
 
 def _norm(setting: Setting, dtype: torch.dtype) -> Compared:
-    from runtime.llm.kernels.norm import add_rms_norm
+    from runtime.llm.kernels.norm import add_norm
 
     num_tokens, width = (3, 129) if setting.is_tiny else (67, 4096)
     hidden, addend = torch.randn(2, 1, num_tokens, width, device=setting.device).to(dtype)
     found: list[torch.Tensor] = []
     expected: list[torch.Tensor] = []
-    for is_shifted in (False, True):
-        scale = Scale(torch.randn(width, device=setting.device).to(dtype), 1e-5, is_shifted)
-        found += add_rms_norm(hidden, addend.clone(), scale) + add_rms_norm(hidden, None, scale)
-        expected += operations.add_rms_norm(hidden, addend.clone(), scale)
-        expected += operations.add_rms_norm(hidden, None, scale)
+    weight, bias = torch.randn(2, width, device=setting.device).to(dtype)
+    for scale in (
+        Scale(weight, 1e-5),
+        Scale(weight, 1e-5, is_shifted=True),
+        Scale(weight, 1e-5, is_centred=True, bias=bias),
+    ):
+        found += add_norm(hidden, addend.clone(), scale) + add_norm(hidden, None, scale)
+        expected += operations.add_norm(hidden, addend.clone(), scale)
+        expected += operations.add_norm(hidden, None, scale)
     return _compare(found, expected, dtype)
 
 
@@ -241,7 +245,7 @@ CHECKS: dict[str, dict[str, Check]] = {
     "glu": {"silu": _gate, "gelu": _gelu},
     "experts": {"mix_experts": _mix_experts},
     "lora": {"add": _add_lora},
-    "norm": {"add_rms_norm": _norm},
+    "norm": {"add_norm": _norm},
     "rotary": {"rotate": _rotate},
     "kv_write": {"write_kv": _write},
     "paged_attention": {

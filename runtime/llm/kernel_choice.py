@@ -45,5 +45,5 @@ def choose_kernels(device: torch.device, dtype: torch.dtype, *, are_enabled: boo
 def triton_kernels() -> Kernels:
     from runtime.llm.kernels import experts, glu, lora, norm, rotary, sampling
 
-    layer = LayerOperations(norm.add_rms_norm, glu.gate, rotary.rotate, experts.mix_experts)
+    layer = LayerOperations(norm.add_norm, glu.gate, rotary.rotate, experts.mix_experts)
     return Kernels(layer, sampling, lora)

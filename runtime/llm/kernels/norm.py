@@ -1,7 +1,6 @@
-"""RMS norm as one Triton kernel, and with it the addition that comes before: the sum is read once and written once.
+"""RMS and layer norm as one Triton kernel, with the addition that comes before: the sum is read and written once.
 
-Its reference is `patches/operations.add_rms_norm`; roundings are the same but for the order in which squares are
-summed.
+Its reference is `patches/operations.add_norm`; roundings are the same but for the order in which squares are summed.
 Imports triton, so only what runs on CUDA may import it.
 """
 
@@ -15,7 +14,7 @@ _COLUMNS_PER_WARP = 512
 _WARPS_MAX = 16
 
 
-def add_rms_norm(
+def add_norm(
     hidden_states: torch.Tensor, addend: torch.Tensor | None, scale: Scale
 ) -> tuple[torch.Tensor, torch.Tensor]:
     normed = torch.empty_like(hidden_states)
@@ -28,10 +27,11 @@ def add_rms_norm(
     total = hidden_states if addend is None else addend
     assert total.stride() == hidden_states.stride(), "both are read and written by the same offsets"
     if hidden_states.numel():
-        _add_rms_norm_kernel[(outer[0] * inner[0],)](
+        _add_norm_kernel[(outer[0] * inner[0],)](
             hidden_states,
             total,
             scale.weight,
+            scale.weight if scale.bias is None else scale.bias,
             normed,
             inner[0],
             outer[1],
@@ -41,6 +41,8 @@ def add_rms_norm(
             BLOCK=block,
             HAS_ADDEND=addend is not None,
             IS_SHIFTED=scale.is_shifted,
+            IS_CENTRED=scale.is_centred,
+            HAS_BIAS=scale.bias is not None,
             num_warps=max(1, min(_WARPS_MAX, block // _COLUMNS_PER_WARP)),
             enable_fp_fusion=False,
         )
@@ -59,10 +61,11 @@ def _row_dimensions(tensor: torch.Tensor) -> tuple[tuple[int, int], tuple[int, i
 
 
 @triton.jit(do_not_specialize=["num_inner"])
-def _add_rms_norm_kernel(
+def _add_norm_kernel(
     hidden_states: tl.tensor,
     total: tl.tensor,
     weight: tl.tensor,
+    bias: tl.tensor,
     normed: tl.tensor,
     num_inner: tl.tensor,
     outer_stride: tl.tensor,
@@ -72,6 +75,8 @@ def _add_rms_norm_kernel(
     BLOCK: tl.constexpr,
     HAS_ADDEND: tl.constexpr,
     IS_SHIFTED: tl.constexpr,
+    IS_CENTRED: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
@@ -84,7 +89,16 @@ def _add_rms_norm_kernel(
         values = (addend.to(tl.float32) + values.to(tl.float32)).to(dtype)
         tl.store(total + offsets, values, mask=is_inside)
     wide = values.to(tl.float32)
+    if IS_CENTRED:
+        wide = tl.where(is_inside, wide - tl.sum(wide, axis=0) / WIDTH, 0.0)
     scaled = wide * tl.math.rsqrt(tl.sum(wide * wide, axis=0) / WIDTH + epsilon)
     factor = tl.load(weight + columns, mask=is_inside, other=0.0).to(tl.float32)
-    result = scaled * (1.0 + factor) if IS_SHIFTED else scaled.to(dtype).to(tl.float32) * factor
+    if IS_SHIFTED:
+        result = scaled * (1.0 + factor)
+    elif IS_CENTRED:
+        result = scaled * factor
+    else:
+        result = scaled.to(dtype).to(tl.float32) * factor
+    if HAS_BIAS:
+        result += tl.load(bias + columns, mask=is_inside, other=0.0).to(tl.float32)
     tl.store(normed + offsets, result.to(dtype), mask=is_inside)

@@ -15,12 +15,12 @@ from runtime.llm.patches.layer_operations import LayerOperations
 from runtime.llm.patches.operations import Activation, HeadNorms, Rotation, Scale
 
 
-def add_rms_norm(
+def add_norm(
     hidden_states: torch.Tensor, addend: torch.Tensor | None, scale: Scale
 ) -> tuple[torch.Tensor, torch.Tensor]:
     total, other = (hidden_states, None) if addend is None else (addend, hidden_states)
-    if not _are_dense(*(each for each in (total, other, scale.weight) if each is not None)):
-        return plain.add_rms_norm(hidden_states, addend, scale)
+    if scale.is_centred or not _are_dense(*(each for each in (total, other, scale.weight) if each is not None)):
+        return plain.add_norm(hidden_states, addend, scale)
     normed = torch.empty_like(total)
     size = total.shape[-1]
     library.functions().add_norm_rows(
@@ -68,4 +68,4 @@ def _are_dense(*tensors: torch.Tensor) -> bool:
     return all(tensor.dtype is torch.bfloat16 and tensor.is_contiguous() for tensor in tensors)
 
 
-NATIVE = LayerOperations(add_rms_norm, gate, rotate, plain.mix_experts, join_layers)
+NATIVE = LayerOperations(add_norm, gate, rotate, plain.mix_experts, join_layers)

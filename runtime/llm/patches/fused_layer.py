@@ -1,5 +1,6 @@
 """The decoder layer of the Llama family, in half as many operations as transformers' own and with the same results.
 
+StarCoder 2 is of it, with layer norms and an MLP without a gate.
 At one token per step a 0.5 B model spends a quarter of its time between the matrix products. Here query, key and value
 are one product, gate and up another; rotation turns query and key at once; everything works on [tokens, heads, size].
 What a layer puts out is added by the norm that follows it, be it the next layer's: so sum and norm are one operation.
@@ -19,7 +20,7 @@ from runtime.llm.fp8_linear import make_linear
 from runtime.llm.linear import Release
 from runtime.llm.patches.gated_mlp import GatedMlp, activation_of
 from runtime.llm.patches.layer_operations import PLAIN, JoinedLayers, LayerOperations, LayerParts
-from runtime.llm.patches.norm import RmsNorm, Unadded, scale_of
+from runtime.llm.patches.norm import FusedNorm, Unadded, scale_of
 from runtime.llm.patches.operations import HeadNorms, Rotation, Scale
 from runtime.llm.patches.sources import source_key
 
@@ -33,12 +34,12 @@ SOURCES = {
 
 _FUSED = {
     "GemmaDecoderLayer", "LlamaDecoderLayer", "MistralDecoderLayer", "MixtralDecoderLayer", "Qwen2DecoderLayer",
-    "Qwen2MoeDecoderLayer", "Qwen3DecoderLayer", "Qwen3MoeDecoderLayer",
+    "Qwen2MoeDecoderLayer", "Qwen3DecoderLayer", "Qwen3MoeDecoderLayer", "Starcoder2DecoderLayer",
 }  # fmt: skip
 _LAYER_KEYS = {"d06e2eef7bb91426", "baa6394e79e45dae"}
 """Sources of an attention and an MLP each behind its norm, and each added to what came in; Llama's, and Mixtral's."""
-_ATTENTION_KEYS = {"2e8f16ba887cb01f", "2ae8c5a78173031f", "7dc2418d1fb9138c", "5d9f28275f6b215f"}
-"""Llama's, with a window Mistral's and Qwen 2's, with norms of heads and a window Qwen 3's."""
+_ATTENTION_KEYS = {"2e8f16ba887cb01f", "2ae8c5a78173031f", "7dc2418d1fb9138c", "5d9f28275f6b215f", "79e0cad41dfe98f1"}
+"""Llama's, with a window Mistral's and Qwen 2's, with norms of heads and a window Qwen 3's, StarCoder 2's."""
 _ROTATION_KEY = "1e7b61c120435dfb"
 
 
@@ -55,7 +56,7 @@ def fuse(model: Any, shape: AttentionInfo, release: Release, operations: LayerOp
         return False
     fused = [FusedLayer(layer, shape, index, release, operations) for index, layer in enumerate(layers)]
     decoder.layers = FusedLayers(fused, operations)
-    decoder.norm = RmsNorm(norm_scale, operations)
+    decoder.norm = FusedNorm(norm_scale, operations)
     decoder.rotary_emb = Rotary(decoder.rotary_emb)
     return True
 
@@ -106,15 +107,15 @@ class FusedLayer(nn.Module):
         self._num_rotated_heads = shape.num_heads + shape.num_kv_heads
         self._head_size = shape.head_size
         self._rotate = operations.rotate
-        self.attention_norm = RmsNorm(_scale(source.input_layernorm), operations)
+        self.attention_norm = FusedNorm(_scale(source.input_layernorm), operations)
         self.query_key_value = make_linear([attention.q_proj, attention.k_proj, attention.v_proj], release)
         self._head_norms: HeadNorms | None = None
         if hasattr(attention, "q_norm"):
             self._head_norms = HeadNorms(_scale(attention.q_norm), _scale(attention.k_norm))
         self.attention_output = make_linear([attention.o_proj], release)
-        self.mlp_norm = RmsNorm(_scale(source.post_attention_layernorm), operations)
+        self.mlp_norm = FusedNorm(_scale(source.post_attention_layernorm), operations)
         activation = activation_of(source.mlp)
-        # Experts stay what they are.
+        # Experts, and an MLP without a gate, stay what they are.
         self.mlp = source.mlp if activation is None else GatedMlp(source.mlp, activation, release, operations)
         self.parts: LayerParts | None = None
         """None: its MLP is of another kind."""

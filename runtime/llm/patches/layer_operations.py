@@ -7,14 +7,14 @@ import torch
 
 from runtime.llm.linear import Linear
 from runtime.llm.patches.operations import (
-    AddRmsNorm,
+    AddNorm,
     Gate,
     HeadNorms,
     MixExperts,
     Rotate,
     Rotation,
     Scale,
-    add_rms_norm,
+    add_norm,
     gate,
     mix_experts,
     rotate,
@@ -54,7 +54,7 @@ JoinLayers = Callable[[Sequence[LayerParts]], JoinedLayers | None]
 
 
 class LayerOperations(NamedTuple):
-    add_rms_norm: AddRmsNorm
+    add_norm: AddNorm
     gate: Gate
     rotate: Rotate
     mix_experts: MixExperts
@@ -62,4 +62,4 @@ class LayerOperations(NamedTuple):
     """For most steps, in place of the others."""
 
 
-PLAIN = LayerOperations(add_rms_norm, gate, rotate, mix_experts)
+PLAIN = LayerOperations(add_norm, gate, rotate, mix_experts)

@@ -11,7 +11,7 @@ from torch import nn
 from runtime.llm.linear import Release
 from runtime.llm.patches.gated_mlp import GatedMlp, activation_of
 from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
-from runtime.llm.patches.norm import RmsNorm, scale_of
+from runtime.llm.patches.norm import FusedNorm, scale_of
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,9 @@ def patch(model: Any, release: Release, operations: LayerOperations) -> None:
 
 
 def _replacement(module: nn.Module, release: Release, operations: LayerOperations) -> nn.Module | None:
-    if (scale := scale_of(module)) is not None:
-        return RmsNorm(scale, operations)
+    scale = scale_of(module)
+    if scale is not None and not scale.is_centred:  # torch's layer norm is one operation
+        return FusedNorm(scale, operations)
     if (activation := activation_of(module)) is not None:
         return GatedMlp(module, activation, release, operations)
     return None

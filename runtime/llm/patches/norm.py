@@ -1,4 +1,4 @@
-"""The RMS norm in one operation, with the addition that comes before it; and how one of transformers is recognised."""
+"""A norm in one operation, with the addition that comes before it; and how one of transformers is recognised."""
 
 from typing import Any, NamedTuple
 
@@ -22,11 +22,11 @@ class Unadded(NamedTuple):
     addend: torch.Tensor
 
 
-class RmsNorm(nn.Module):
+class FusedNorm(nn.Module):
     def __init__(self, scale: Scale, operations: LayerOperations = PLAIN) -> None:
         super().__init__()
         self._scale = scale
-        self._add_rms_norm = operations.add_rms_norm
+        self._add_norm = operations.add_norm
 
     def forward(self, hidden_states: torch.Tensor | Unadded) -> torch.Tensor:
         return self.add(hidden_states)[0]
@@ -34,12 +34,17 @@ class RmsNorm(nn.Module):
     def add(self, hidden_states: torch.Tensor | Unadded) -> tuple[torch.Tensor, torch.Tensor]:
         """The normed sum, and the sum."""
         if isinstance(hidden_states, Unadded):
-            return self._add_rms_norm(*hidden_states, self._scale)
-        return self._add_rms_norm(hidden_states, None, self._scale)
+            return self._add_norm(*hidden_states, self._scale)
+        return self._add_norm(hidden_states, None, self._scale)
 
 
 def scale_of(norm: Any) -> Scale | None:
-    """Of an RMS norm of transformers; None: it is another kind of norm, or its source is not known."""
+    """Of a norm over the last dimension; None: it is of another kind, or its source is not known."""
+    if type(norm) is nn.LayerNorm:
+        if norm.weight is None or len(norm.normalized_shape) > 1:
+            return None
+        bias = None if norm.bias is None else norm.bias.detach()
+        return Scale(norm.weight.detach(), norm.eps, is_centred=True, bias=bias)
     key = source_key(type(norm))
     if key == _SCALED:
         return Scale(norm.weight.detach(), float(norm.variance_epsilon))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from torch.nn.functional import gelu, silu
+from torch.nn.functional import gelu, layer_norm, silu
 
 from runtime.llm.patches.expert_weights import ExpertWeights
 
@@ -19,12 +19,16 @@ Rotation = tuple[torch.Tensor, torch.Tensor]
 
 
 class Scale(NamedTuple):
-    """The learnt part of an RMS norm."""
+    """The learnt part of an RMS norm or, if centred, of a layer norm."""
 
     weight: torch.Tensor
     epsilon: float
     is_shifted: bool = False
     """Gemma: 1 + weight is what counts, and the rounding comes after the product."""
+    is_centred: bool = False
+    """The mean is taken off first, and the rounding comes at the end."""
+    bias: torch.Tensor | None = None
+    """Of a layer norm that has one."""
 
 
 class HeadNorms(NamedTuple):
@@ -42,7 +46,7 @@ class ExpertChoice(NamedTuple):
     shares: torch.Tensor
 
 
-AddRmsNorm = Callable[[torch.Tensor, torch.Tensor | None, Scale], tuple[torch.Tensor, torch.Tensor]]
+AddNorm = Callable[[torch.Tensor, torch.Tensor | None, Scale], tuple[torch.Tensor, torch.Tensor]]
 """(hidden states, what is still to be added, scale) → the normed sum, and the sum. Overwrites the addend."""
 Gate = Callable[[torch.Tensor, Activation], torch.Tensor]
 """(gate and up side by side, activation) → activation(gate) × up."""
@@ -52,10 +56,12 @@ MixExperts = Callable[[torch.Tensor, ExpertChoice, ExpertWeights, Activation], t
 """([tokens, hidden size], choice, experts, activation) → the sum of what each token's experts put out, by shares."""
 
 
-def add_rms_norm(
+def add_norm(
     hidden_states: torch.Tensor, addend: torch.Tensor | None, scale: Scale
 ) -> tuple[torch.Tensor, torch.Tensor]:
     total = hidden_states if addend is None else addend.add_(hidden_states)
+    if scale.is_centred:
+        return layer_norm(total, scale.weight.shape, scale.weight, scale.bias, scale.epsilon), total
     wide = total.float()
     mean_square: torch.Tensor = torch.linalg.vecdot(wide, wide).div_(wide.shape[-1])
     normed = wide * mean_square.add_(scale.epsilon).rsqrt_().unsqueeze(-1)
@@ -77,7 +83,7 @@ def rotate(
     """Element j and its partner half a head away turn together."""
     if norms is not None:
         for some, scale in ((heads[:, :num_query_heads], norms.query), (heads[:, num_query_heads:], norms.key)):
-            some.copy_(add_rms_norm(some, None, scale)[0])
+            some.copy_(add_norm(some, None, scale)[0])
     cosine, signed_sine = rotation
     partners = torch.roll(heads, heads.shape[-1] // 2, dims=-1)
     return (heads * cosine).add_(partners.mul_(signed_sine))

@@ -1,8 +1,3 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -95,15 +90,3 @@ def test_nothing_waits_for_the_device() -> None:
         mix_experts(inputs, choice, experts, "silu")
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_experts_and_adapters_compile_for_a_gpu_that_is_not_here(dtype: str, tmp_path: Path) -> None:
-    """The interpreter takes more of Python than the compiler does."""
-    program = [sys.executable, "-W", "error", "-m", "tests.runtime.llm.kernels.compile_products", "90", dtype]
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    compiling = subprocess.run(
-        program, env=environment | {"TRITON_CACHE_DIR": str(tmp_path)}, capture_output=True, text=True, check=False
-    )
-    assert compiling.returncode == 0, compiling.stderr

@@ -1,10 +1,5 @@
 """The attention kernels with tiles of every kind against attention written out slowly."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import msgspec
 import pytest
 import torch
@@ -102,14 +97,3 @@ def test_keys_that_begin_with_their_values(num_heads: int, is_fp8: bool) -> None
     assert isinstance(requests.backend, TritonAttention)
     requests.backend.tilings = Tilings(Tiling(16, 16, 1, 1), Tiling(16, 16, 1, 1))
     check(requests)
-
-
-@pytest.mark.slow
-def test_kernels_compile_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
-    """The interpreter takes more of Python than the compiler does."""
-    program = [sys.executable, "-W", "error", "-m", "tests.runtime.llm.kernels.compile_attention", "90"]
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    compiling = subprocess.run(
-        program, env=environment | {"TRITON_CACHE_DIR": str(tmp_path)}, capture_output=True, text=True, check=False
-    )
-    assert compiling.returncode == 0, compiling.stderr

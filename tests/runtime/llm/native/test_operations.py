@@ -28,16 +28,16 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
 def test_a_norm_adds_and_overwrites_the_addend_alone(size: int, num_rows: int, is_shifted: bool) -> None:
     hidden, addend = random(1, num_rows, size), random(1, num_rows, size)
     before, scale = hidden.clone(), Scale(random(size), 1e-5, is_shifted)
-    expected, expected_total = PLAIN.add_rms_norm(hidden, addend.clone(), scale)
-    found, total = NATIVE.add_rms_norm(hidden, addend, scale)
+    expected, expected_total = PLAIN.add_norm(hidden, addend.clone(), scale)
+    found, total = NATIVE.add_norm(hidden, addend, scale)
     assert total is addend
     assert torch.equal(total, expected_total)
     assert torch.equal(hidden, before)
     assert_close(found, expected)
-    alone, unchanged = NATIVE.add_rms_norm(hidden, None, scale)
+    alone, unchanged = NATIVE.add_norm(hidden, None, scale)
     assert unchanged is hidden
     assert torch.equal(hidden, before)
-    assert_close(alone, PLAIN.add_rms_norm(before, None, scale)[0])
+    assert_close(alone, PLAIN.add_norm(before, None, scale)[0])
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu", "gelu_tanh"])
@@ -69,7 +69,7 @@ def test_heads_turn_in_place_beside_others_that_do_not(num_tokens: int, size: in
 
 def test_what_lies_otherwise_or_is_of_another_dtype_is_computed_as_well() -> None:
     wide, scale = torch.randn(1, 5, 32), Scale(torch.randn(32), 1e-5)
-    assert torch.equal(NATIVE.add_rms_norm(wide, None, scale)[0], PLAIN.add_rms_norm(wide, None, scale)[0])
+    assert torch.equal(NATIVE.add_norm(wide, None, scale)[0], PLAIN.add_norm(wide, None, scale)[0])
     assert torch.equal(NATIVE.gate(wide, "silu"), PLAIN.gate(wide, "silu"))
     turned, angles = random(1, 32, 5).transpose(1, 2), random(5, 1, 32)
     assert torch.equal(NATIVE.gate(turned, "silu"), PLAIN.gate(turned, "silu"))

@@ -11,7 +11,7 @@ from tests.fakes.tiny_engine import TinyModel, make_request
 from tests.fakes.tiny_llm import Architecture, build_tiny_model
 
 ARCHITECTURES: list[Architecture] = [
-    "llama", "qwen2", "qwen3", "mistral", "gemma", "mixtral", "qwen2_moe", "qwen3_moe",
+    "llama", "qwen2", "qwen3", "mistral", "gemma", "mixtral", "qwen2_moe", "qwen3_moe", "starcoder2",
 ]  # fmt: skip
 
 HALF_WINDOWED = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}

@@ -10,7 +10,7 @@ from runtime.llm.attention_gather import Span
 from runtime.llm.kernel_choice import Kernels
 from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
 from runtime.llm.patches.mla import LatentAttention, can_absorb
-from runtime.llm.patches.norm import RmsNorm
+from runtime.llm.patches.norm import FusedNorm
 from tests.fakes.tiny_engine import TinyModel
 from tests.fakes.tiny_llm import build_tiny_model
 
@@ -57,7 +57,7 @@ def test_what_expands_latents_is_not_copied(directory: Path) -> None:
 def test_norms_inside_are_exchanged_as_ever(directory: Path) -> None:
     tiny = TinyModel(directory, keeps_latents=True, kernels=Kernels(LayerOperations(*PLAIN)))
     plain = TinyModel(directory)
-    assert isinstance(tiny.model.model.layers[0].self_attn.kv_a_layernorm, RmsNorm)
+    assert isinstance(tiny.model.model.layers[0].self_attn.kv_a_layernorm, FusedNorm)
     logits = [one.logits(TOKEN_IDS, SPANS) for one in (plain, tiny)]
     torch.testing.assert_close(logits[0], logits[1], atol=1e-4, rtol=1e-4)
 

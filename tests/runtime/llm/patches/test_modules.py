@@ -14,7 +14,7 @@ from runtime.llm.kernel_choice import Kernels
 from runtime.llm.patches.gated_mlp import GatedMlp
 from runtime.llm.patches.layer_operations import PLAIN, LayerOperations
 from runtime.llm.patches.modules import patch
-from runtime.llm.patches.norm import RmsNorm
+from runtime.llm.patches.norm import FusedNorm
 from tests.fakes.tiny_engine import TinyModel
 from tests.fakes.tiny_llm import Architecture, build_tiny_model
 
@@ -43,7 +43,7 @@ def test_a_patched_model_computes_what_it_did(architecture: Architecture, tmp_pa
     plain = TinyModel(directory, enable_patches=False)
     patched = TinyModel(directory, kernels=Kernels(AS_IF_KERNELS))
     kinds = [type(module) for module in patched.model.modules()]
-    assert (kinds.count(RmsNorm), kinds.count(GatedMlp)) == PATCHED[architecture]
+    assert (kinds.count(FusedNorm), kinds.count(GatedMlp)) == PATCHED[architecture]
     token_ids = list(range(3, 3 + NUM_TOKENS))
     logits = [tiny.logits(token_ids, [Span(0, NUM_TOKENS, 0, [1, 2, 3])]) for tiny in (plain, patched)]
     torch.testing.assert_close(logits[0], logits[1], atol=1e-4, rtol=1e-4)
