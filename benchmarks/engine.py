@@ -19,7 +19,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engine_checkpoint import (
+    DEFAULT_DIRECTORY,
     MAX_BATCH_TOKENS,
     MODEL_FOLDER,
     NUM_LAYERS,
@@ -234,8 +234,7 @@ def _cpu_flags() -> set[str]:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default_directory = Path(tempfile.gettempdir()) / "hearth-benchmarks"
-    parser.add_argument("--directory", type=Path, default=default_directory, help="where the checkpoint is kept")
+    parser.add_argument("--directory", type=Path, default=DEFAULT_DIRECTORY, help="where the checkpoint is kept")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", nargs="*", choices=ROW_NAMES, default=ROW_NAMES, help="all unless said")
     sides = [EARLIER, TRANSFORMERS, CONTINUOUS, VLLM, LLAMA_CPP]

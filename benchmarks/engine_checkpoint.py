@@ -6,6 +6,7 @@ Also what our engine is told of it, and the same weights as llama.cpp wants them
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from benchmarks.engine_peers import GGUF_FILE
@@ -15,6 +16,7 @@ from models.info import ModelInfo
 from models.llm_folder import inspect_llm
 from models.sizing import replica_bytes
 
+DEFAULT_DIRECTORY = Path(tempfile.gettempdir()) / "hearth-benchmarks"
 MODEL_FOLDER = "qwen2.5-0.5b-shape"
 NUM_LAYERS = 24
 MAX_BATCH_TOKENS = 512

@@ -15,11 +15,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.in_process import load_in_process
 from runtime.llm.engine import LlmEngine
 from runtime.llm.request import Generation
-from tests.fakes.tiny_engine import BLOCK_SIZE, TinyModel, make_request
+from tests.fakes.tiny_engine import make_request
 from tests.fakes.tiny_llm import build_tiny_model
 
+NARROW: dict[str, Any] = {"hidden_size": 2, "num_attention_heads": 1, "num_key_value_heads": 1, "intermediate_size": 1}
 NUM_STEPS = 100
 NUM_TOKENS = 100
 NUM_ROWS_SHOWN = 25
@@ -50,27 +52,21 @@ def measure_step_overhead_ms(num_requests: int, clock: Callable[[], float] = tim
 
 
 def start_decoding(num_requests: int) -> LlmEngine:
-    """With so many requests behind their prompts, and far from their ends."""
-    with tempfile.TemporaryDirectory() as directory:
-        narrow: dict[str, Any] = {
-            "hidden_size": 2,
-            "num_attention_heads": 1,
-            "num_key_value_heads": 1,
-            "intermediate_size": 1,
-        }
-        tiny = TinyModel(build_tiny_model(Path(directory), "llama", num_hidden_layers=1, **narrow))
-    num_blocks = num_requests * ((NUM_TOKENS + 2 * NUM_STEPS) // BLOCK_SIZE + 2)
-    engine = LlmEngine(
-        tiny.runner(num_blocks),
-        num_blocks=num_blocks,
-        block_size=BLOCK_SIZE,
-        max_num_requests=num_requests,
-        max_num_waiting=2 * num_requests,
-        max_num_waiting_tokens=2 * num_requests * NUM_TOKENS,
-        max_batch_tokens=num_requests * NUM_TOKENS,
-        enable_prefix_cache=True,
-        cache_root=b"narrow",
-    )
+    """With so many requests behind their prompts, and far from their ends; computed as a served model is on a CPU."""
+    num_tokens = NUM_TOKENS + 2 * NUM_STEPS
+    with tempfile.TemporaryDirectory() as folder:
+        directory = build_tiny_model(Path(folder), "llama", num_hidden_layers=1, **NARROW)
+        engine, frontend, _ = load_in_process(
+            directory,
+            max_context_length=num_tokens,
+            concurrency=num_requests,
+            max_batch_tokens=num_requests * NUM_TOKENS,
+            max_num_requests=num_requests,
+        )
+    assert isinstance(engine, LlmEngine)
+    frontend.close()
+    while engine.rest():
+        pass
     for index in range(num_requests):
         request = make_request([5] * NUM_TOKENS, request_id=str(index), max_tokens=2 * NUM_STEPS)
         engine.add(Generation(request.request_id, [request]))
