@@ -5,7 +5,7 @@
 #define TILE (AMX_ROWS * AMX_INPUTS)
 #define TILE_STRIDE 64 /* bytes; of sums it is that of all outputs */
 #define SUMS_STRIDE (OUTPUTS * (int64_t)sizeof(float))
-#define AHEAD 1 /* times 32 inputs; a product waits for its tiles, so they are fetched before */
+#define AHEAD 1 /* times 32 inputs; a product waits for its weights, so they are fetched before */
 
 /* What the processor reads of the shapes of its 8 tiles. */
 typedef struct {
@@ -113,8 +113,10 @@ INLINE void multiply_one(const bfloat16 *weight, Rows inputs, float *sums) {
     _mm_setcsr(modes | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON); /* as tiles always do */
     __m512 own[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
     for (int64_t input = 0; input < inputs.num_inputs; input += AMX_INPUTS)
-        for (int part = 0; part < 4; part++, weight += TILE)
+        for (int part = 0; part < 4; part++, weight += TILE) {
+            fetch_tile(weight + 4 * AHEAD * TILE, TILE_STRIDE);
             own[part] = _mm512_add_ps(own[part], multiply_tile(weight, inputs.numbers + input));
+        }
     for (int part = 0; part < 4; part++)
         _mm512_storeu_ps(sums + 16 * part, own[part]);
     _mm_setcsr(modes);
