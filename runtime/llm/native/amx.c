@@ -25,17 +25,29 @@ INLINE void shape_tiles(uint8_t upper, uint8_t lower) {
     _tile_loadconfig(&shapes);
 }
 
+/* Into the first cache; what lies behind the end of a memory does no harm. */
+INLINE void fetch_tile(const bfloat16 *tile, int64_t stride) {
+    for (int row = 0; row < AMX_ROWS; row++)
+        _mm_prefetch((const char *)tile + row * stride, _MM_HINT_T0);
+}
+
+/* Tile by tile: all that a step fetches at once would stand in the way of what it loads. */
+#define LOAD_INPUTS(tile, inputs, stride)                                                                              \
+    do {                                                                                                               \
+        _tile_loadd(tile, inputs, stride);                                                                             \
+        fetch_tile((inputs) + AHEAD * AMX_INPUTS, stride);                                                             \
+    } while (0)
+#define LOAD_WEIGHTS(tile, weights)                                                                                    \
+    do {                                                                                                               \
+        _tile_loadd(tile, weights, TILE_STRIDE);                                                                       \
+        fetch_tile((weights) + 4 * AHEAD * TILE, TILE_STRIDE);                                                         \
+    } while (0)
+
 INLINE void clear_sums(void) {
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-}
-
-/* Into the first cache; what lies behind the end of a memory does no harm. */
-INLINE void fetch_tile(const bfloat16 *tile, int64_t stride) {
-    for (int row = 0; row < AMX_ROWS; row++)
-        _mm_prefetch((const char *)tile + row * stride, _MM_HINT_T0);
 }
 
 /* Up to 16 rows with all 64 outputs. */
@@ -44,15 +56,13 @@ INLINE void multiply_few(const bfloat16 *weight, Rows inputs, float *sums) {
     const int64_t stride = sizeof *upper * inputs.num_inputs;
     clear_sums();
     for (; weight < end; weight += 4 * TILE, upper += AMX_INPUTS) {
-        for (int tile = 0; tile < 4; tile++)
-            fetch_tile(weight + (4 * AHEAD + tile) * TILE, TILE_STRIDE);
-        _tile_loadd(4, upper, stride);
-        _tile_loadd(6, weight, TILE_STRIDE);
-        _tile_loadd(7, weight + TILE, TILE_STRIDE);
+        LOAD_INPUTS(4, upper, stride);
+        LOAD_WEIGHTS(6, weight);
+        LOAD_WEIGHTS(7, weight + TILE);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(6, weight + 2 * TILE, TILE_STRIDE);
-        _tile_loadd(7, weight + 3 * TILE, TILE_STRIDE);
+        LOAD_WEIGHTS(6, weight + 2 * TILE);
+        LOAD_WEIGHTS(7, weight + 3 * TILE);
         _tile_dpbf16ps(2, 4, 6);
         _tile_dpbf16ps(3, 4, 7);
     }
@@ -69,16 +79,12 @@ INLINE void multiply_more(const bfloat16 *weight, Rows inputs, float *sums) {
     const int64_t stride = sizeof *upper * inputs.num_inputs;
     clear_sums();
     for (; weight < end; weight += 4 * TILE, upper += AMX_INPUTS, lower += AMX_INPUTS) {
-        fetch_tile(upper + AHEAD * AMX_INPUTS, stride);
-        fetch_tile(lower + AHEAD * AMX_INPUTS, stride);
-        fetch_tile(weight + 4 * AHEAD * TILE, TILE_STRIDE);
-        fetch_tile(weight + (4 * AHEAD + 1) * TILE, TILE_STRIDE);
-        _tile_loadd(4, upper, stride);
-        _tile_loadd(6, weight, TILE_STRIDE);
-        _tile_loadd(7, weight + TILE, TILE_STRIDE);
+        LOAD_INPUTS(4, upper, stride);
+        LOAD_WEIGHTS(6, weight);
+        LOAD_WEIGHTS(7, weight + TILE);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, lower, stride);
+        LOAD_INPUTS(5, lower, stride);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
     }
