@@ -12,6 +12,9 @@ from triton import runtime
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
+SHARED_BYTES_MAX = 96 * 1024
+"""That GPUs which compute bfloat16 have for one program."""
+
 
 def compile_launches(launch: Callable[[], object], capability: int) -> list[Any]:
     """triton's kernels in the order in which `launch` launches them."""

@@ -82,10 +82,12 @@ def test_behind_a_token_at_which_the_constraint_breaks_there_are_no_masks() -> N
 
 
 def test_the_end_may_be_drafted() -> None:
-    for lark in ('start: "a"', 'start: "a" "b"?'):
+    for lark, num_masks in (('start: "a"', 2), ('start: "a" "b"?', 3)):
         constraint = begin(lark)
         masks = fill_masks_for_draft(constraint, [*tokens_of("a"), END_TOKEN_ID, 5], NUM_WORDS)
-        assert masks[0] is not None
+        assert len(masks) == num_masks
+        assert masks[1] is not None
+        assert END_TOKEN_ID in bits(masks[1])
         assert tokens_of("a")[0] in allowed(constraint)
 
 

@@ -10,12 +10,10 @@ from runtime.llm.kernels.norm import add_norm
 from runtime.llm.kernels.rotary import rotate
 from runtime.llm.patches.gated_mlp import ACTIVATIONS
 from runtime.llm.patches.operations import HeadNorms, Scale
-from tests.fakes.kernel_compilation import compile_launches
+from tests.fakes.kernel_compilation import SHARED_BYTES_MAX, compile_launches
 
 NUM_TOKENS, WIDTH, HEAD_SIZE, NUM_HEADS, NUM_QUERY_HEADS = 8, 4096, 128, 40, 32
 VOCAB_SIZE, SEGMENT_SIZE = 128256, 512
-SHARED_BYTES_MAX = 96 * 1024
-"""That GPUs which compute bfloat16 have for one program."""
 
 
 def main(capability: int, dtype: torch.dtype) -> None:

@@ -16,12 +16,10 @@ from runtime.llm.kernels.experts import mix_experts
 from runtime.llm.linear import Linear
 from runtime.llm.patches.expert_weights import ExpertWeights
 from runtime.llm.patches.operations import ExpertChoice
-from tests.fakes.kernel_compilation import compile_launches
+from tests.fakes.kernel_compilation import SHARED_BYTES_MAX, compile_launches
 
 NUM_TOKENS = (1, 200)
 NUM_SLOTS, RANK_MAX, WIDTH = 4, 64, 4096
-SHARED_BYTES_MAX = 96 * 1024
-"""That GPUs which compute bfloat16 have for one program."""
 
 
 def main(capability: int, dtype: torch.dtype) -> None:
