@@ -109,6 +109,7 @@ def worker_environment(home: Path, devices: Sequence[Device], num_threads: int, 
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}",
         "PYTHONPATH": str(_SOURCE_ROOT),  # the daemon's own code, whatever the working directory
         "HOME": str(home),
+        "TMPDIR": str(home),  # what a killed worker leaves is removed with it
         "LANG": "C.UTF-8",
         # Compiled kernels outlive the worker, and its home does not.
         "TRITON_CACHE_DIR": str(kernel_cache / "triton"),

@@ -40,6 +40,10 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def is_there(path: Path) -> bool:
+    return path.exists()
+
+
 async def test_how_a_process_ended_is_told_as_soon_as_it_has(tmp_path: Path) -> None:
     worker = await spawn(tmp_path, "raise SystemExit(7)")
     assert await worker.wait() == "the worker exited with status 7"
@@ -83,6 +87,16 @@ async def test_its_environment_holds_nothing_of_the_daemons(tmp_path: Path, monk
     assert environment["CUDA_VISIBLE_DEVICES"] == ""
     assert (environment["OMP_NUM_THREADS"], environment["OMP_WAIT_POLICY"]) == ("2", "passive")
     assert Path(environment["TRITON_CACHE_DIR"]).parent == kernel_cache, "what was compiled outlives the worker's home"
+
+
+async def test_what_a_killed_worker_has_left_for_the_moment_goes_with_it(tmp_path: Path) -> None:
+    source = "import os, tempfile; print(tempfile.mkdtemp(), flush=True); os.kill(os.getpid(), 9)"
+    worker = await spawn(tmp_path, source)
+    await worker.wait()
+    left = Path(worker.log.lines[0])
+    assert is_there(left)
+    await worker.close()
+    assert not is_there(left)
 
 
 async def test_it_inherits_no_open_file(tmp_path: Path) -> None:
