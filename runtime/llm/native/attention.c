@@ -8,7 +8,7 @@
 #include "products.h"
 
 #define KEYS BLOCK
-#define TILE_ROWS 48 /* query heads that share a KV head are no more; `library.py` knows it, too */
+#define TILE_ROWS 64 /* query heads that share a KV head are no more; `library.py` knows it, too */
 #define HEAD_SIZE_MAX 256
 #define CACHE_LINE 64
 #define FAR_BELOW -1e30f

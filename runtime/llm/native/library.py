@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 AMX_INPUTS = 32
 """Of one instruction; `amx.h`."""
 HEAD_SIZE_MAX = 256
-HEADS_PER_KV_HEAD_MAX = 48
+HEADS_PER_KV_HEAD_MAX = 64
 """`attention.c`."""
 
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
