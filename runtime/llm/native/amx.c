@@ -6,6 +6,8 @@
 #define TILE_STRIDE 64 /* bytes; of sums it is that of all outputs */
 #define SUMS_STRIDE (OUTPUTS * (int64_t)sizeof(float))
 #define WEIGHTS_STEP (4 * TILE) /* to the weights of the next 32 inputs */
+#define UPPER 0 /* the first rows of half a tile */
+#define LOWER (AMX_ROWS / 2)
 
 /* What the processor reads of the shapes of its 8 tiles. */
 typedef struct {
@@ -33,8 +35,6 @@ INLINE void fetch_half(const bfloat16 *tile, int64_t stride, int first_row) {
     for (int row = first_row; row < first_row + AMX_ROWS / 2; row++)
         _mm_prefetch((const char *)tile + row * stride, _MM_HINT_T0);
 }
-#define UPPER 0
-#define LOWER (AMX_ROWS / 2)
 
 INLINE void clear_sums(void) {
     _tile_zero(0);
