@@ -143,6 +143,7 @@ def _attend(
     *,
     has_latents: bool = False,
     is_fp8: bool = False,
+    has_sinks: bool = False,
 ) -> Compared:
     """A decode whose keys are in segments, a chunk behind others, a fresh prompt and short decodes, in one batch."""
     from models.info import AttentionInfo, LatentInfo
@@ -168,8 +169,9 @@ def _attend(
     requests = Requests(spans, shape, backend=backend, block_size=32, dtype=dtype, device=device, is_fp8=is_fp8)
     requests.store_computed(0)
     query = requests.queries()
-    found = requests.attend(query, 0, window, softcap).cpu()
-    compared = _compare([found], [requests.expected(query, window, softcap)], dtype)
+    sinks = requests.sinks() if has_sinks else None
+    found = requests.attend(query, 0, window, softcap, sinks).cpu()
+    compared = _compare([found], [requests.expected(query, window, softcap, sinks)], dtype)
     return compared._replace(tolerance=max(compared.tolerance, 1e-4))
 
 
@@ -252,6 +254,7 @@ CHECKS: dict[str, dict[str, Check]] = {
         "attend": _attend,
         "attend_window": partial(_attend, window=40),
         "attend_softcap": partial(_attend, softcap=2.0),
+        "attend_sinks": partial(_attend, window=40, has_sinks=True),
         "attend_latents": partial(_attend, has_latents=True),
         "attend_fp8": partial(_attend, is_fp8=True),
     },

@@ -22,13 +22,15 @@ def attend(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    s_aux: None = None,
+    s_aux: torch.Tensor | None = None,
     **options: object,
 ) -> tuple[torch.Tensor, None]:
-    """Tensors come as [1, heads, tokens, head size]; the result goes as [1, tokens, heads, head size]."""
+    """Tensors come as [1, heads, tokens, head size]; the result goes as [1, tokens, heads, head size].
+
+    `s_aux` is what transformers calls attention sinks: [heads], a score of each.
+    """
     assert attention_mask is None, "a mask would say what only the block tables know"
     assert not dropout, "this engine does not train"
-    assert s_aux is None, "no model served has attention sinks"
     output = current_attention().attend(
         int(module.layer_idx),  # type: ignore[arg-type]
         query[0].transpose(0, 1),
@@ -37,5 +39,6 @@ def attend(
         scaling=scaling,
         sliding_window=sliding_window,
         softcap=softcap,
+        sinks=s_aux,
     )
     return output.unsqueeze(0), None

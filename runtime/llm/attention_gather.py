@@ -61,6 +61,14 @@ class _Chunk(NamedTuple):
     """[tokens, keys]; None for plain causality over the keys at hand."""
 
 
+class _Scoring(NamedTuple):
+    """How scores become weights; as in `StepAttention.attend`."""
+
+    scaling: float
+    softcap: float | None
+    sinks: torch.Tensor | None
+
+
 class _Plan(NamedTuple):
     """How to attend with one window: the same for all layers that have it."""
 
@@ -187,7 +195,9 @@ class GatherStep:
         scaling: float,
         sliding_window: int | None,
         softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        scoring = _Scoring(scaling, softcap, sinks)
         has_values_in_keys = self._backend.shape.has_values_in_keys
         rows = key if has_values_in_keys else torch.cat((key, value), dim=-1)
         stored = self._backend.store(layer, self._slot_mapping, rows)
@@ -196,39 +206,34 @@ class GatherStep:
             key, value = self._backend.split(stored)
         plan = self._plans.get(sliding_window) or self._plan(sliding_window)
         if len(plan.groups) == 1 and not plan.chunks:
-            return self._attend_decodes(plan.groups[0], layer, query, scaling, softcap)
+            return self._attend_decodes(plan.groups[0], layer, query, scoring)
         output = query.new_empty(query.shape[0], query.shape[1], self._backend.shape.value_head_size)
         for group in plan.groups:
-            output[group.rows] = self._attend_decodes(group, layer, query[group.rows], scaling, softcap)
+            output[group.rows] = self._attend_decodes(group, layer, query[group.rows], scoring)
         for chunk in plan.chunks:
             own = slice(chunk.start, chunk.stop)
             keys, values = key[own], value[own]
             if chunk.slots is not None:
                 keys, values = self._backend.split(self._backend.load(layer, chunk.slots))
-            attended = _attend_chunk(query[own], keys, values, chunk.mask, scaling, softcap)
+            attended = _attend_chunk(query[own], keys, values, chunk.mask, scoring)
             output[own] = attended[..., : output.shape[2]]
         return output
 
-    def _attend_decodes(
-        self,
-        group: _DecodeGroup,
-        layer: int,
-        query: torch.Tensor,
-        scaling: float,
-        softcap: float | None,
-    ) -> torch.Tensor:
+    def _attend_decodes(self, group: _DecodeGroup, layer: int, query: torch.Tensor, scoring: _Scoring) -> torch.Tensor:
         num_rows, num_heads, head_size = query.shape
         gathered = self._backend.load(layer, group.slots)
         num_kv_heads, width = gathered.shape[1:]
+        sharing = num_heads // num_kv_heads
+        if scoring.sinks is not None:
+            scoring = scoring._replace(sinks=scoring.sinks.view(num_kv_heads, sharing, 1))
         keys, values = self._backend.split(gathered.view(num_rows, -1, num_kv_heads, width))
         output = _weigh(
-            query.reshape(num_rows, num_kv_heads, num_heads // num_kv_heads, head_size),
+            query.reshape(num_rows, num_kv_heads, sharing, head_size),
             keys.transpose(1, 2),
             values.transpose(1, 2),
             group.mask,
+            scoring,
             is_causal=False,
-            scaling=scaling,
-            softcap=softcap,
         )
         return output.reshape(num_rows, num_heads, -1)[..., : self._backend.shape.value_head_size].contiguous()
 
@@ -326,20 +331,20 @@ def _attend_chunk(
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
-    scaling: float,
-    softcap: float | None,
+    scoring: _Scoring,
 ) -> torch.Tensor:
     num_tokens, num_heads, head_size = query.shape
     num_kv_heads = key.shape[1]
     sharing = num_heads // num_kv_heads
+    if scoring.sinks is not None:
+        scoring = scoring._replace(sinks=scoring.sinks.view(num_kv_heads, sharing, 1, 1))
     output = _weigh(
         query.transpose(0, 1).reshape(num_kv_heads, sharing, num_tokens, head_size),
         key.transpose(0, 1).unsqueeze(1).expand(-1, sharing, -1, -1),
         value.transpose(0, 1).unsqueeze(1).expand(-1, sharing, -1, -1),
         mask,
+        scoring,
         is_causal=mask is None,
-        scaling=scaling,
-        softcap=softcap,
     )
     return output.reshape(num_heads, num_tokens, -1).transpose(0, 1)
 
@@ -349,14 +354,14 @@ def _weigh(
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
+    scoring: _Scoring,
     *,
     is_causal: bool,
-    scaling: float,
-    softcap: float | None,
 ) -> torch.Tensor:
-    """The values weighed by the scores of the keys; all are [.., .., positions, size]."""
-    if softcap is not None:
-        return _weigh_capped(query, key, value, mask, is_causal=is_causal, scaling=scaling, softcap=softcap)
+    """The values weighed by the scores of the keys; all are [.., .., positions, size], and sinks' sizes fit those."""
+    if scoring.softcap is not None or scoring.sinks is not None:
+        return _weigh_written_scores(query, key, value, mask, scoring, is_causal=is_causal)
+    scaling = scoring.scaling
     value_size = value.shape[-1]
     if key.shape[-1] == value_size:
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal, scale=scaling)
@@ -367,30 +372,34 @@ def _weigh(
     return output[..., :value_size]
 
 
-def _weigh_capped(
+def _weigh_written_scores(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
+    scoring: _Scoring,
     *,
     is_causal: bool,
-    scaling: float,
-    softcap: float,
 ) -> torch.Tensor:
-    """torch's kernels cannot cap scores, so they are written out, for as many queries at a time as memory allows."""
+    """torch's kernels neither cap scores nor know sinks, so scores are written out, as many as memory allows."""
     num_queries, num_keys = query.shape[-2], key.shape[-2]
     num_at_once = max(1, _WRITTEN_SCORES_MAX // (query.shape[0] * query.shape[1] * num_keys))
     outputs = []
     # Scores in bfloat16 would be an eighth apart near a cap of 50.
     query, key = query.float(), key.float()
+    sinks = None if scoring.sinks is None else scoring.sinks.float().expand(*query.shape[:-1], 1)
     for start in range(0, num_queries, num_at_once):
         rows = slice(start, min(start + num_at_once, num_queries))
-        scores = query[..., rows, :] @ key.transpose(-1, -2) * scaling
-        scores = scores.div_(softcap).tanh_().mul_(softcap)
+        scores = query[..., rows, :] @ key.transpose(-1, -2) * scoring.scaling
+        if scoring.softcap is not None:
+            scores = scores.div_(scoring.softcap).tanh_().mul_(scoring.softcap)
         if is_causal:
             positions = torch.arange(num_keys, device=query.device)
             scores = scores.masked_fill_(positions > positions[rows, None], float("-inf"))
         elif mask is not None:
             scores = scores.add_(mask[..., rows, :] if mask.shape[-2] > 1 else mask)
-        outputs.append(scores.softmax(dim=-1).to(value.dtype) @ value)
+        if sinks is not None:
+            scores = torch.cat((scores, sinks[..., rows, :]), dim=-1)
+        weights = scores.softmax(dim=-1)[..., :num_keys]
+        outputs.append(weights.to(value.dtype) @ value)
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-2)

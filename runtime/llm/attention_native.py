@@ -61,9 +61,13 @@ class NativeStep:
         scaling: float,
         sliding_window: int | None,
         softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
         shape = self._shape
-        heads = describe_heads(shape.num_heads, shape.num_kv_heads, shape.head_size, sliding_window, scaling, softcap)
+        sinks = sinks if sinks is None else sinks.float()
+        heads = describe_heads(
+            shape.num_heads, shape.num_kv_heads, shape.head_size, sliding_window, scaling, softcap, sinks
+        )
         query, key, value = map(_beside, (query, key, value))
         output = query.new_empty(query.shape)
         library.functions().attend(

@@ -184,11 +184,12 @@ class TritonStep:
         scaling: float,
         sliding_window: int | None,
         softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
         launches = self._launches.get(sliding_window)
         if launches is None:
             return self._gather().attend(
-                layer, query, key, value, scaling=scaling, sliding_window=sliding_window, softcap=softcap
+                layer, query, key, value, scaling=scaling, sliding_window=sliding_window, softcap=softcap, sinks=sinks
             )
         cache, tilings = self._backend.caches[layer], self._backend.tilings
         scales = self._backend.scales[layer] if self._backend.scales else None
@@ -206,6 +207,7 @@ class TritonStep:
                     items,
                     self._partials,
                     scales=scales,
+                    sinks=sinks,
                     block_size=self._backend.block_size,
                     scaling=scaling,
                     window=sliding_window,
@@ -213,7 +215,7 @@ class TritonStep:
                     tiling=tiling,
                 )
         if len(launches.merges):
-            merge_partials(output, self._partials, launches.merges)
+            merge_partials(output, self._partials, launches.merges, sinks)
         return output
 
     def _gather(self) -> GatherStep:

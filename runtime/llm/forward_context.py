@@ -26,11 +26,13 @@ class StepAttention(Protocol):
         scaling: float,
         sliding_window: int | None,
         softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Store the step's keys and values, attend to all of each request's.
 
         All tensors are [tokens, heads, head size], the batch flattened; so is the result, contiguous. Values may be of
-        another size than keys. With `softcap` a score x counts as softcap × tanh(x ÷ softcap).
+        another size than keys. With `softcap` a score x counts as softcap × tanh(x ÷ softcap). `sinks` are [heads]: a
+        score of one more key that every query sees, whose value is zero (Xiao et al., StreamingLLM, 2023; gpt-oss).
         """
 
 

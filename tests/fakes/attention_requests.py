@@ -75,6 +75,11 @@ class Requests:
         queries = torch.randn(self.num_tokens, self.shape.num_heads, self.shape.head_size)
         return queries.to(dtype=keys.dtype, device=keys.device)
 
+    def sinks(self) -> torch.Tensor:
+        """Some that take nearly nothing, and some that take nearly all."""
+        keys = self.keys[0]
+        return (3 * torch.randn(self.shape.num_heads)).to(dtype=keys.dtype, device=keys.device)
+
     def store_computed(self, layer: int) -> None:
         """What earlier steps have written."""
         for span, keys, values in zip(self.spans, self.keys, self.values, strict=True):
@@ -84,15 +89,30 @@ class Requests:
             rows = keys if self.shape.has_values_in_keys else torch.cat((keys, values), dim=-1)
             self.backend.store(layer, torch.tensor(slots, dtype=torch.int64, device=rows.device), rows[:num_computed])
 
-    def attend(self, query: torch.Tensor, layer: int, window: int | None, softcap: float | None = None) -> torch.Tensor:
+    def attend(
+        self,
+        query: torch.Tensor,
+        layer: int,
+        window: int | None,
+        softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         key, value = (
             torch.cat([own[span.num_computed_tokens :] for span, own in zip(self.spans, tensors, strict=True)])
             for tensors in (self.keys, self.values)
         )
         step = self.backend.prepare(self.spans)
-        return step.attend(layer, query, key, value, scaling=SCALING, sliding_window=window, softcap=softcap)
+        return step.attend(
+            layer, query, key, value, scaling=SCALING, sliding_window=window, softcap=softcap, sinks=sinks
+        )
 
-    def expected(self, query: torch.Tensor, window: int | None, softcap: float | None = None) -> torch.Tensor:
+    def expected(
+        self,
+        query: torch.Tensor,
+        window: int | None,
+        softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         num_heads, shape = query.shape[1], self.shape
         output = torch.zeros(query.shape[0], num_heads, shape.value_head_size, dtype=torch.float64)
         for span, keys, values in zip(self.spans, *self._as_stored(), strict=True):
@@ -103,7 +123,9 @@ class Requests:
                     kv_head = head * shape.num_kv_heads // num_heads
                     visible = keys[first : position + 1, kv_head].double()
                     scores = visible @ query[span.start + i, head].double() * SCALING
-                    weights = (softcap * (scores / softcap).tanh() if softcap else scores).softmax(dim=0)
+                    scores = softcap * (scores / softcap).tanh() if softcap else scores
+                    sink = scores[:0] if sinks is None else sinks[head].double().reshape(1)
+                    weights = torch.cat((scores, sink)).softmax(dim=0)[: len(scores)]
                     output[span.start + i, head] = weights @ values[first : position + 1, kv_head].double()
         return output
 

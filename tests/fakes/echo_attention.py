@@ -14,5 +14,6 @@ class EchoAttention:
         scaling: float,
         sliding_window: int | None,
         softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
         return query

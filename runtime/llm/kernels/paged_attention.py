@@ -34,16 +34,14 @@ def attend_paged(
     partials: Partials,
     *,
     scales: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
     block_size: int,
     scaling: float,
     window: int | None,
     softcap: float | None,
     tiling: Tiling,
 ) -> None:
-    """Fill the rows of `output` that the items name, or their partials; an item of no tokens names none.
-
-    `output` is contiguous, a query's head too.
-    """
+    """Fill the rows of `output`, which is contiguous, that the items name, or their partials; no tokens, no rows."""
     num_heads, head_size = query.shape[1:]
     num_kv_heads, width = cache.shape[1:]
     value_size = output.shape[2]
@@ -58,7 +56,8 @@ def attend_paged(
         output,
         query,
         cache,
-        items if scales is None else scales,  # never read where there are none
+        items if scales is None else scales,  # never read where there are none, nor are sinks
+        items if sinks is None else sinks,
         block_tables,
         items,
         partials.values,
@@ -81,13 +80,16 @@ def attend_paged(
         REST_COLUMNS=num_columns(head_size - first_size) if has_values_in_keys else 0,
         VALUE_COLUMNS=num_columns(value_size),
         IS_FP8=scales is not None,
+        HAS_SINKS=sinks is not None,
         num_warps=tiling.num_warps,
         num_stages=tiling.num_stages,
         enable_fp_fusion=True,  # said aloud, because what Triton does by itself will change
     )
 
 
-def merge_partials(output: torch.Tensor, partials: Partials, merges: torch.Tensor) -> None:
+def merge_partials(
+    output: torch.Tensor, partials: Partials, merges: torch.Tensor, sinks: torch.Tensor | None = None
+) -> None:
     """Fill the rows of `output` that the merges name; one of no segments is none."""
     num_heads, value_size = output.shape[1:]
     _merge[(merges.shape[0], num_heads)](
@@ -95,11 +97,13 @@ def merge_partials(output: torch.Tensor, partials: Partials, merges: torch.Tenso
         partials.values,
         partials.weights,
         merges,
+        merges if sinks is None else sinks,
         NUM_HEADS=num_heads,
         VALUE_SIZE=value_size,
         FIELDS=MERGE_FIELDS,
         SEGMENTS=SEGMENTS_MAX,
         COLUMNS=num_columns(value_size),
+        HAS_SINKS=sinks is not None,
         enable_fp_fusion=True,
     )
 
@@ -115,6 +119,7 @@ def _attend(
     query: tl.tensor,
     cache: tl.tensor,
     scales: tl.tensor,
+    sinks: tl.tensor,
     block_tables: tl.tensor,
     items: tl.tensor,
     partial_values: tl.tensor,
@@ -137,24 +142,22 @@ def _attend(
     REST_COLUMNS: tl.constexpr,
     VALUE_COLUMNS: tl.constexpr,
     IS_FP8: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
 ) -> None:
     SHARING: tl.constexpr = NUM_HEADS // NUM_KV_HEADS
-    GROUPS: tl.constexpr = (SHARING + AT_ONCE - 1) // AT_ONCE
     FIRST_SIZE: tl.constexpr = VALUE_SIZE if REST_COLUMNS > 0 else HEAD_SIZE
     WIDTH: tl.constexpr = HEAD_SIZE if REST_COLUMNS > 0 else HEAD_SIZE + VALUE_SIZE
     item = items + tl.program_id(0) * FIELDS
     if tl.load(item + 1) == 0:
         return
-    kv_head, table = tl.program_id(1) // GROUPS, block_tables + tl.load(item + 5)
-    first, stop, top = tl.load(item + 3), tl.load(item + 4), tl.full([ROWS], float("-inf"), tl.float32)
-    tokens, positions, sharing_heads, is_row = _rows(item, tl.program_id(1) % GROUPS, SHARING, AT_ONCE, ROWS)
-    heads = kv_head * SHARING + sharing_heads
+    first, stop, table = tl.load(item + 3), tl.load(item + 4), block_tables + tl.load(item + 5)
+    tokens, positions, kv_head, heads, is_row = _rows(item, tl.program_id(1), SHARING, AT_ONCE, ROWS)
     query += tokens * query_token_stride + heads * query_head_stride
     queries = _load_queries(query, is_row, FIRST_SIZE, FIRST_COLUMNS)
     rest_queries, cache, scales = queries, cache + kv_head * WIDTH, scales + kv_head * 2
     if REST_COLUMNS > 0:
         rest_queries = _load_queries(query + FIRST_SIZE, is_row, HEAD_SIZE - FIRST_SIZE, REST_COLUMNS)
-    total, values = tl.zeros([ROWS], tl.float32), tl.zeros([ROWS, VALUE_COLUMNS], tl.float32)
+    values, top, total = _begin(item, sinks + heads, is_row, VALUE_COLUMNS, HAS_SINKS)
     if WINDOW == 0:
         # Every row sees the keys up to the first row's position: whole tiles of those need no mask.
         middle = first + tl.maximum(tl.minimum(tl.load(item + 2) + 1, stop) - first, 0) // KEYS * KEYS
@@ -175,19 +178,41 @@ def _attend(
 @triton.jit
 def _rows(
     item: tl.tensor, group: tl.tensor, SHARING: tl.constexpr, AT_ONCE: tl.constexpr, ROWS: tl.constexpr
-) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """Of a program: tokens and their positions, heads among those that share a KV head, and which rows there are."""
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
+    """Of a program: tokens and their positions, KV head, heads, and which rows there are. A group is some of the heads
+    that share a KV head."""
+    GROUPS: tl.constexpr = (SHARING + AT_ONCE - 1) // AT_ONCE
     rows = tl.arange(0, ROWS)
     tokens = (tl.load(item) + rows // AT_ONCE).to(tl.int64)
-    heads = group * AT_ONCE + rows % AT_ONCE
-    is_row = (rows < tl.load(item + 1) * AT_ONCE) & (heads < SHARING)
-    return tokens, tl.load(item + 2) + rows // AT_ONCE, heads, is_row
+    sharing_heads = group % GROUPS * AT_ONCE + rows % AT_ONCE
+    is_row = (rows < tl.load(item + 1) * AT_ONCE) & (sharing_heads < SHARING)
+    kv_head = group // GROUPS
+    return tokens, tl.load(item + 2) + rows // AT_ONCE, kv_head, kv_head * SHARING + sharing_heads, is_row
+
+
+@triton.jit
+def _begin(
+    item: tl.tensor, sinks: tl.tensor, is_row: tl.tensor, VALUE_COLUMNS: tl.constexpr, HAS_SINKS: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """What rows have weighed before their first key: values, largest score and the sum of weights relative to it."""
+    top, total = tl.full(is_row.shape, float("-inf"), tl.float32), tl.zeros(is_row.shape, tl.float32)
+    if HAS_SINKS:
+        is_whole = tl.load(item + 6) < 0  # sinks of partials are merged, once
+        top = tl.where(is_whole, _load_sinks(sinks, is_row), top)
+        total = tl.where(is_whole, 1.0, total)
+    return tl.zeros([is_row.shape[0], VALUE_COLUMNS], tl.float32), top, total
 
 
 @triton.jit
 def _load_queries(rows: tl.tensor, is_row: tl.tensor, SIZE: tl.constexpr, COLUMNS: tl.constexpr) -> tl.tensor:
     columns = tl.arange(0, COLUMNS)[None, :]
     return tl.load(rows[:, None] + columns, mask=is_row[:, None] & (columns < SIZE), other=0.0)
+
+
+@triton.jit
+def _load_sinks(sinks: tl.tensor, is_sink: tl.tensor) -> tl.tensor:
+    """In float32, times log2(e)."""
+    return tl.load(sinks, mask=is_sink, other=0.0).to(tl.float32) * 1.4426950408889634
 
 
 @triton.jit
@@ -337,11 +362,13 @@ def _merge(
     partial_values: tl.tensor,
     partial_weights: tl.tensor,
     merges: tl.tensor,
+    sinks: tl.tensor,
     NUM_HEADS: tl.constexpr,
     VALUE_SIZE: tl.constexpr,
     FIELDS: tl.constexpr,
     SEGMENTS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
 ) -> None:
     merge = merges + tl.program_id(0) * FIELDS
     head = tl.program_id(1)
@@ -354,7 +381,12 @@ def _merge(
     rows = (tl.load(merge + 1) + segments * tl.load(merge + 2)).to(tl.int64) * NUM_HEADS + head
     tops = tl.load(partial_weights + rows * 2, mask=is_segment, other=float("-inf"))
     totals = tl.load(partial_weights + rows * 2 + 1, mask=is_segment, other=0.0)
-    shares = tl.exp2(tops - tl.max(tops, 0))
+    top, sink_total = tl.max(tops, 0), 0.0
+    if HAS_SINKS:
+        sink = _load_sinks(sinks + head, num_segments > 0)
+        top = tl.maximum(top, sink)
+        sink_total = tl.exp2(sink - top)
+    shares = tl.exp2(tops - top)
     columns = tl.arange(0, COLUMNS)
     is_column = columns < VALUE_SIZE
     values = tl.load(
@@ -362,6 +394,6 @@ def _merge(
         mask=is_segment[:, None] & is_column[None, :],
         other=0.0,
     )
-    merged = tl.sum(values * shares[:, None], 0) / tl.sum(totals * shares, 0)
+    merged = tl.sum(values * shares[:, None], 0) / (tl.sum(totals * shares, 0) + sink_total)
     place = (token * NUM_HEADS + head) * VALUE_SIZE + columns
     tl.store(output + place, merged.to(output.dtype.element_ty), mask=is_column)

@@ -194,15 +194,16 @@ INLINE const Span *find_span(const Batch *batch, const Heads *heads, int64_t tas
     return span;
 }
 
-INLINE void begin_tile(Tile *tile, const Place *place, int64_t size, Tokens queries) {
+/* `sinks` are of the heads that share the KV head; NULL: none. */
+INLINE void begin_tile(Tile *tile, const Place *place, int64_t size, Tokens queries, const float *sinks) {
     for (int64_t row = 0; row < place->num_tokens * place->sharing; row++) {
         const bfloat16 *own = queries.numbers + row / place->sharing * queries.stride + row % place->sharing * size;
         __builtin_memcpy(tile->queries + row * size, own, size * sizeof *own);
         for (int64_t column = 0; column < size; column += BLOCK)
             for (int part = 0; part < PARTS; part++)
                 _mm512_storeu_ps(tile->sums[row] + column + part * LANES, _mm512_setzero_ps());
-        tile->maxima[row] = FAR_BELOW;
-        tile->totals[row] = 0;
+        tile->maxima[row] = sinks ? sinks[row % place->sharing] * LOG2_E : FAR_BELOW;
+        tile->totals[row] = sinks ? 1 : 0;
     }
 }
 
@@ -226,7 +227,7 @@ void attend_task(
     const int64_t kv_head = task % heads->num_kv_heads, first_column = kv_head * place.sharing * heads->size;
     const int64_t first_token = span->start + place.first - span->num_computed, stride = heads->num_heads * heads->size;
     queries.numbers += first_token * queries.stride + first_column;
-    begin_tile(&tile, &place, heads->size, queries);
+    begin_tile(&tile, &place, heads->size, queries, heads->sinks ? heads->sinks + kv_head * place.sharing : NULL);
     const Seen seen = {
         .first = place.window && place.first >= place.window ? place.first - place.window + 1 : 0,
         .stop = place.first + place.num_tokens,

@@ -20,6 +20,7 @@ typedef struct {
 typedef struct {
     int64_t num_heads, num_kv_heads, size; /* keys and values are of one size, which is even */
     int64_t window;                        /* keys that a token sees, itself included; 0: all */
+    const float *sinks;                    /* of each head, a score whose value is zero; NULL: none */
     float scaling, softcap;                /* a score x counts as softcap * tanh(x / softcap); 0: as itself */
     int32_t is_for_amx;                    /* the size is a multiple of 32 */
 } Heads;

@@ -50,6 +50,7 @@ class Batch(ctypes.Structure):
 class Heads(ctypes.Structure):
     _fields_ = (
         *((name, _INT) for name in ("num_heads", "num_kv_heads", "size", "window")),
+        ("sinks", _POINTER),
         *((name, _FLOAT) for name in ("scaling", "softcap")),
         ("is_for_amx", ctypes.c_int32),
     )

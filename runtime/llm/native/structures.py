@@ -19,10 +19,24 @@ def point_rotation(rotation: Rotation) -> library.Rotation:
 
 
 def describe_heads(
-    num_heads: int, num_kv_heads: int, size: int, sliding_window: int | None, scaling: float, softcap: float | None
+    num_heads: int,
+    num_kv_heads: int,
+    size: int,
+    sliding_window: int | None,
+    scaling: float,
+    softcap: float | None,
+    sinks: torch.Tensor | None = None,
 ) -> library.Heads:
+    """`sinks` are [heads] in float32."""
     return library.Heads(
-        num_heads, num_kv_heads, size, sliding_window or 0, scaling, softcap or 0.0, library.suits_amx(size)
+        num_heads,
+        num_kv_heads,
+        size,
+        sliding_window or 0,
+        None if sinks is None else sinks.data_ptr(),
+        scaling,
+        softcap or 0.0,
+        library.suits_amx(size),
     )
 
 

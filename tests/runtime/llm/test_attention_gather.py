@@ -44,6 +44,20 @@ def test_shapes_of_every_family(
         assert torch.allclose(output.double(), requests.expected(query, window, softcap), atol=1e-4)
 
 
+@pytest.mark.parametrize("softcap", [None, 0.5])
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("shape", [SHAPE, LATENT_SHAPE], ids=["heads", "latents"])
+@pytest.mark.parametrize("case", CASES)
+def test_sinks_take_weight_and_give_nothing(
+    case: str, shape: AttentionInfo, window: int | None, softcap: float | None
+) -> None:
+    requests = Requests(CASES[case], shape)
+    query, sinks = requests.queries(), requests.sinks()
+    requests.store_computed(0)
+    output = requests.attend(query, 0, window, softcap, sinks)
+    assert torch.allclose(output.double(), requests.expected(query, window, softcap, sinks), atol=1e-5)
+
+
 def test_capped_scores_of_a_long_chunk_are_written_out_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention_gather, "_WRITTEN_SCORES_MAX", 200)
     for case in ("a fresh prompt", "a chunk after others"):

@@ -64,6 +64,19 @@ def test_shapes_of_every_family(num_heads: int, num_kv_heads: int, head_size: in
 
 @needs_native
 @pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("window", [None, 70])
+def test_sinks_take_weight_and_give_nothing(window: int | None, dtype: torch.dtype) -> None:
+    for shape in (SHAPE, shape_of(14, 2, 64)):
+        requests = make_requests(LONG, shape)
+        query, sinks = requests.queries(), requests.sinks().to(dtype)
+        for softcap in (None, 0.5):
+            output = requests.attend(query, 0, window, softcap, sinks)
+            assert_close(output, requests.expected(query, window, softcap, sinks))
+
+
+@needs_native
+@pytest.mark.usefixtures("instructions")
 def test_what_stands_in_other_blocks_or_unused_slots_never_matters() -> None:
     clean, dirty = make_requests(LONG), make_requests(LONG)
     for cache in dirty.backend.caches:

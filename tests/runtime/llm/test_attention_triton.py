@@ -45,6 +45,9 @@ def test_a_window_that_the_description_does_not_have_is_gathered() -> None:
     output = requests.attend(query, 0, 3)
     assert torch.allclose(output.cpu().double(), requests.expected(query, 3), atol=1e-5)
     assert torch.equal(requests.attend(query, 0, 3), output)
+    sinks = requests.sinks()
+    output = requests.attend(query, 0, 3, sinks=sinks)
+    assert torch.allclose(output.cpu().double(), requests.expected(query, 3, sinks=sinks), atol=1e-5)
 
 
 def test_what_stands_in_other_blocks_or_unused_slots_never_matters() -> None:

@@ -44,9 +44,10 @@ def _launch(shape: AttentionInfo, is_fp8: bool) -> None:
     query = torch.empty(21, shape.num_heads, shape.head_size, dtype=dtype)
     key = query[:, : shape.num_kv_heads]
     value = key[..., : shape.value_head_size]
-    for layer, softcap in enumerate((50.0, None)):
+    sinks = torch.empty(shape.num_heads, dtype=dtype)
+    for layer, (softcap, own_sinks) in enumerate(((50.0, None), (None, sinks))):
         window = shape.window(layer)
-        step.attend(layer, query, key, value, scaling=0.1, sliding_window=window, softcap=softcap)
+        step.attend(layer, query, key, value, scaling=0.1, sliding_window=window, softcap=softcap, sinks=own_sinks)
 
 
 main(int(sys.argv[1]))

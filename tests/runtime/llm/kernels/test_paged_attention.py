@@ -39,12 +39,13 @@ def make_requests(
     return requests
 
 
-def check(requests: Requests, softcap: float | None = None) -> None:
+def check(requests: Requests, softcap: float | None = None, *, has_sinks: bool = False) -> None:
     query, window = requests.queries(), requests.shape.sliding_window
-    output = requests.attend(query, 0, window, softcap)
+    sinks = requests.sinks() if has_sinks else None
+    output = requests.attend(query, 0, window, softcap, sinks)
     assert output.dtype == query.dtype
     assert output.is_contiguous()
-    expected = requests.expected(query, window, softcap)
+    expected = requests.expected(query, window, softcap, sinks)
     assert torch.allclose(output.cpu().double(), expected, atol=TOLERANCE[query.dtype], rtol=0)
 
 
@@ -64,6 +65,16 @@ def test_everything_at_once(window: int | None, softcap: float | None, dtype: to
 def test_keys_in_segments(window: int | None, softcap: float | None, block_size: int) -> None:
     shape = msgspec.structs.replace(SHAPE, num_heads=2, num_kv_heads=1)
     check(make_requests(LONG, shape, window=window, block_size=block_size), softcap)
+
+
+@pytest.mark.usefixtures("_short_segments")
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("window", "softcap"), [(None, None), (40, None), (None, 0.5)])
+def test_sinks_count_once_however_many_segments_keys_are_in(
+    window: int | None, softcap: float | None, dtype: torch.dtype
+) -> None:
+    shape = msgspec.structs.replace(SHAPE, num_heads=4, num_kv_heads=2)
+    check(make_requests([*LONG, (3, 1), (0, 5)], shape, window=window, dtype=dtype), softcap, has_sinks=True)
 
 
 @pytest.mark.usefixtures("_short_segments")
@@ -97,3 +108,4 @@ def test_keys_that_begin_with_their_values(num_heads: int, is_fp8: bool) -> None
     assert isinstance(requests.backend, TritonAttention)
     requests.backend.tilings = Tilings(Tiling(16, 16, 1, 1), Tiling(16, 16, 1, 1))
     check(requests)
+    check(requests, has_sinks=True)

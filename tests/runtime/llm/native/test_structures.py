@@ -36,6 +36,12 @@ def test_tokens_are_apart_by_what_lies_between_them() -> None:
     assert structure.stride == 24
 
 
+def test_sinks_are_of_heads() -> None:
+    sinks = torch.randn(14)
+    assert torch.equal(read(describe_heads(14, 2, 64, None, 0.125, None, sinks).sinks, sinks), sinks)
+    assert describe_heads(14, 2, 64, None, 0.125, None).sinks is None, "none"
+
+
 @pytest.mark.parametrize(("size", "is_whole"), [(64, True), (96, True), (80, False)])
 def test_heads_of_whole_tiles_are_for_amx_where_it_is(size: int, is_whole: bool, instructions: str) -> None:
     heads = describe_heads(14, 2, size, None, 0.125, None)
