@@ -6,6 +6,8 @@
 #define TILE_STRIDE 64 /* bytes; of sums it is that of all outputs */
 #define SUMS_STRIDE (OUTPUTS * (int64_t)sizeof(float))
 #define WEIGHTS_STEP (4 * TILE) /* to the weights of the next 32 inputs */
+#define LINE 32 /* numbers that memory gives at once */
+#define LINES_PER_STEP (ROWS_AT_ONCE / AMX_BRINGING / 2) /* a step has half of the outputs */
 #define UPPER 0 /* the first rows of half a tile */
 #define LOWER (AMX_ROWS / 2)
 
@@ -29,8 +31,8 @@ INLINE void shape_tiles(uint8_t upper, uint8_t lower) {
 
 /* Half a tile into the first cache; what lies behind the end of a memory does no harm.
  *
- * A product waits for what it loads, so it is fetched one step before. In halves, between any two instructions on tiles:
- * where another thread is busy on the same core, those take up to 1.7 times as long unless some others come between. */
+ * A product waits for what it loads, so that is fetched a step before. In halves, between any two instructions on
+ * tiles: where another thread is busy on the same core, those take up to 1.7 times as long unless others come between. */
 INLINE void fetch_half(const bfloat16 *tile, int64_t stride, int first_row) {
     for (int row = first_row; row < first_row + AMX_ROWS / 2; row++)
         _mm_prefetch((const char *)tile + row * stride, _MM_HINT_T0);
@@ -78,35 +80,55 @@ INLINE void multiply_few(const bfloat16 *weight, Rows inputs, float *sums) {
     _tile_stored(3, sums + 48, SUMS_STRIDE);
 }
 
-/* More, up to 32, with 32 outputs: each tile that is read serves twice. */
-INLINE void multiply_more(const bfloat16 *weight, Rows inputs, float *sums) {
-    const bfloat16 *end = weight + inputs.num_inputs * OUTPUTS;
-    const bfloat16 *upper = inputs.numbers, *lower = upper + AMX_ROWS * inputs.num_inputs;
-    const int64_t stride = sizeof *upper * inputs.num_inputs;
+/* Where the tiles of 32 inputs lie: of the upper rows, of the lower ones, and two of weights. */
+typedef struct {
+    const bfloat16 *upper, *lower, *weight;
+} Step;
+
+INLINE Step step_after(Step step) {
+    return (Step){step.upper + AMX_INPUTS, step.lower + AMX_INPUTS, step.weight + WEIGHTS_STEP};
+}
+
+INLINE void bring_nearer(const bfloat16 *coming) {
+    for (int line = 0; line < LINES_PER_STEP; line++)
+        _mm_prefetch(coming + line * LINE, _MM_HINT_T1);
+}
+
+/* More, up to 32, with 32 outputs: each tile that is read serves twice, and the next takes its place at once. */
+INLINE void multiply_more(const bfloat16 *weight, Rows inputs, float *sums, const bfloat16 *coming) {
+    const int64_t stride = sizeof *weight * inputs.num_inputs;
+    Step next = {inputs.numbers, inputs.numbers + AMX_ROWS * inputs.num_inputs, weight};
     clear_sums();
-    while (weight < end) {
-        const bfloat16 *next_weight = weight + WEIGHTS_STEP;
-        const bfloat16 *next_upper = upper + AMX_INPUTS, *next_lower = lower + AMX_INPUTS;
-        _tile_loadd(4, upper, stride);
-        fetch_half(next_upper, stride, UPPER);
-        _tile_loadd(6, weight, TILE_STRIDE);
-        fetch_half(next_weight, TILE_STRIDE, UPPER);
-        _tile_loadd(7, weight + TILE, TILE_STRIDE);
-        fetch_half(next_weight + TILE, TILE_STRIDE, UPPER);
+    _tile_loadd(4, next.upper, stride);
+    _tile_loadd(5, next.lower, stride);
+    _tile_loadd(6, next.weight, TILE_STRIDE);
+    _tile_loadd(7, next.weight + TILE, TILE_STRIDE);
+    for (int64_t input = AMX_INPUTS; input < inputs.num_inputs; input += AMX_INPUTS) {
+        next = step_after(next);
+        const Step fetched = step_after(next);
         _tile_dpbf16ps(0, 4, 6);
-        fetch_half(next_upper, stride, LOWER);
+        fetch_half(fetched.upper, stride, UPPER);
         _tile_dpbf16ps(1, 4, 7);
-        fetch_half(next_weight, TILE_STRIDE, LOWER);
-        _tile_loadd(5, lower, stride);
-        fetch_half(next_lower, stride, UPPER);
+        fetch_half(fetched.upper, stride, LOWER);
+        _tile_loadd(4, next.upper, stride);
+        fetch_half(fetched.weight, TILE_STRIDE, UPPER);
         _tile_dpbf16ps(2, 5, 6);
-        fetch_half(next_weight + TILE, TILE_STRIDE, LOWER);
+        fetch_half(fetched.weight, TILE_STRIDE, LOWER);
+        _tile_loadd(6, next.weight, TILE_STRIDE);
+        fetch_half(fetched.weight + TILE, TILE_STRIDE, UPPER);
         _tile_dpbf16ps(3, 5, 7);
-        fetch_half(next_lower, stride, LOWER);
-        weight = next_weight;
-        upper = next_upper;
-        lower = next_lower;
+        fetch_half(fetched.weight + TILE, TILE_STRIDE, LOWER);
+        _tile_loadd(5, next.lower, stride);
+        fetch_half(fetched.lower, stride, UPPER);
+        _tile_loadd(7, next.weight + TILE, TILE_STRIDE);
+        fetch_half(fetched.lower, stride, LOWER);
+        bring_nearer(coming);
+        coming += LINES_PER_STEP * LINE;
     }
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
     _tile_stored(0, sums, SUMS_STRIDE);
     _tile_stored(1, sums + 16, SUMS_STRIDE);
     _tile_stored(2, sums + AMX_ROWS * OUTPUTS, SUMS_STRIDE);
@@ -148,7 +170,8 @@ INLINE void multiply_one(const bfloat16 *weight, Rows inputs, float *sums) {
     _mm_setcsr(modes);
 }
 
-void amx_multiply(const bfloat16 *weight, Rows inputs, int64_t num_rows, float *sums) {
+void amx_multiply(const bfloat16 *weight, Rows inputs, int64_t num_rows, float *sums, const bfloat16 *coming) {
+    int64_t num_shaped = 0;
     if (num_rows == 1) {
         multiply_one(weight, inputs, sums);
         return;
@@ -158,9 +181,14 @@ void amx_multiply(const bfloat16 *weight, Rows inputs, int64_t num_rows, float *
             shape_tiles(num_rows, num_rows);
             multiply_few(weight, inputs, sums);
         } else {
-            shape_tiles(AMX_ROWS, num_rows < ROWS_AT_ONCE ? num_rows - AMX_ROWS : AMX_ROWS);
-            multiply_more(weight, inputs, sums);
-            multiply_more(weight + 2 * TILE, inputs, sums + OUTPUTS / 2);
+            const int64_t num_own = num_rows < ROWS_AT_ONCE ? num_rows : ROWS_AT_ONCE;
+            if (num_own != num_shaped)
+                shape_tiles(AMX_ROWS, num_own - AMX_ROWS);
+            num_shaped = num_own;
+            multiply_more(weight, inputs, sums, coming);
+            coming += LINES_PER_STEP * inputs.num_inputs; /* both have 32 numbers, a step and a line */
+            multiply_more(weight + 2 * TILE, inputs, sums + OUTPUTS / 2, coming);
+            coming += LINES_PER_STEP * inputs.num_inputs;
         }
         inputs.numbers += ROWS_AT_ONCE * inputs.num_inputs;
         sums += ROWS_AT_ONCE * OUTPUTS;

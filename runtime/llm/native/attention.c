@@ -92,15 +92,15 @@ INLINE __m512 capped(__m512 scores, float cap) {
     return _mm512_mul_ps(_mm512_sub_ps(one, rest), _mm512_set1_ps(cap));
 }
 
-/* Scores of one row become weights; `is_seen` has a bit for each key. */
+/* Scores of one row, times log2 e, become weights; `is_seen` has a bit for each key. */
 INLINE void weigh(Tile *tile, int64_t row, uint64_t is_seen, const Heads *heads) {
     __m512 scores[PARTS];
     __m512 highest = _mm512_set1_ps(FAR_BELOW);
     for (int part = 0; part < PARTS; part++) {
-        scores[part] = _mm512_mul_ps(_mm512_loadu_ps(tile->scores[row] + part * LANES), _mm512_set1_ps(heads->scaling));
+        scores[part] = _mm512_loadu_ps(tile->scores[row] + part * LANES);
+        scores[part] = _mm512_mul_ps(scores[part], _mm512_set1_ps(heads->scaling * LOG2_E));
         if (heads->softcap)
-            scores[part] = capped(scores[part], heads->softcap);
-        scores[part] = _mm512_mul_ps(scores[part], _mm512_set1_ps(LOG2_E));
+            scores[part] = capped(scores[part], heads->softcap * LOG2_E);
         highest = _mm512_mask_max_ps(highest, (__mmask16)(is_seen >> part * LANES), highest, scores[part]);
     }
     const float before = tile->maxima[row];
@@ -122,7 +122,7 @@ INLINE void weigh(Tile *tile, int64_t row, uint64_t is_seen, const Heads *heads)
 INLINE void add_values(Tile *tile, int64_t num_rows, const Heads *heads) {
     for (int64_t column = 0; column < heads->size; column += BLOCK) {
         const Rows weights = {tile->weights[0], KEYS};
-        sum_rows(tile->values + column * KEYS, weights, tile->added, num_rows, heads->is_for_amx);
+        sum_rows(tile->values + column * KEYS, weights, tile->added, num_rows, heads->is_for_amx, tile->values);
         for (int64_t row = 0; row < num_rows; row++)
             for (int part = 0; part < PARTS; part++) {
                 float *own = tile->sums[row] + column + part * LANES;
@@ -151,7 +151,7 @@ INLINE void attend_keys(
     pack_keys(tile, places, heads->size, heads->is_for_amx);
     pack_values(tile, places, heads->size, heads->is_for_amx);
     const Rows queries = {tile->queries, heads->size};
-    sum_rows(tile->keys, queries, tile->scores, num_rows, heads->is_for_amx);
+    sum_rows(tile->keys, queries, tile->scores, num_rows, heads->is_for_amx, tile->keys);
     for (int64_t row = 0; row < num_rows; row++)
         weigh(tile, row, seen_keys(place, row, first_key), heads);
     add_values(tile, num_rows, heads);

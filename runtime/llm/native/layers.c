@@ -37,16 +37,15 @@ INLINE __m512 with_bias(const float *sums, const bfloat16 *bias) {
 }
 
 /* A task of gate's columns, with the same of up's. */
-INLINE void gate_task(const Linear *linear, int64_t task, Rows inputs, bfloat16 *outputs, int64_t num_rows) {
-    const int64_t block = task / count_chunks(num_rows), chunk = task % count_chunks(num_rows);
-    const int64_t num_own = rows_of_chunk(num_rows, chunk), width = linear->num_outputs / 2;
-    const bfloat16 *bias = linear->bias ? linear->bias + block * BLOCK : NULL;
-    inputs.numbers += chunk * ROWS_MAX * linear->num_inputs;
-    outputs += chunk * ROWS_MAX * width + block * BLOCK;
+INLINE void gate_task(const Linear *linear, int64_t index, Rows inputs, bfloat16 *outputs, int64_t num_rows) {
+    const Task task = find_task(index, num_rows);
+    const int64_t width = linear->num_outputs / 2;
+    const bfloat16 *bias = linear->bias ? linear->bias + task.block * BLOCK : NULL;
+    outputs += task.first_row * width + task.block * BLOCK;
     Sums gates[ROWS_MAX], ups[ROWS_MAX];
-    sum_block(linear, block, inputs, gates, num_own);
-    sum_block(linear, block + width / BLOCK, inputs, ups, num_own);
-    for (int64_t row = 0; row < num_own; row++)
+    sum_block(linear, task.block, &task, inputs, gates);
+    sum_block(linear, task.block + width / BLOCK, &task, inputs, ups);
+    for (int64_t row = 0; row < task.num_rows; row++)
         for (int64_t column = 0; column < BLOCK; column += LANES) {
             const __m512 gate = with_bias(gates[row] + column, bias ? bias + column : NULL);
             const __m512 up = with_bias(ups[row] + column, bias ? bias + width + column : NULL);

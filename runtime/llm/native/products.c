@@ -55,9 +55,11 @@ INLINE void take_turn(const int num_rows, Rows inputs, const bfloat16 *weight, S
             _mm512_storeu_ps(sums[first + row] + part * LANES, own[row][part]);
 }
 
-void sum_rows(const bfloat16 *weight, Rows inputs, Sums *sums, int64_t num_rows, int is_for_amx) {
+void sum_rows(
+    const bfloat16 *weight, Rows inputs, Sums *sums, int64_t num_rows, int is_for_amx, const bfloat16 *coming)
+{
     if (is_for_amx) {
-        amx_multiply(weight, inputs, num_rows, sums[0]);
+        amx_multiply(weight, inputs, num_rows, sums[0], coming);
         return;
     }
     const int64_t at_once = rows_of_turn(num_rows);
@@ -72,18 +74,16 @@ void sum_rows(const bfloat16 *weight, Rows inputs, Sums *sums, int64_t num_rows,
         }
 }
 
-void multiply_task(const Linear *linear, int64_t task, Rows inputs, bfloat16 *outputs, int64_t num_rows) {
-    const int64_t block = task / count_chunks(num_rows), chunk = task % count_chunks(num_rows);
-    const int64_t num_own = rows_of_chunk(num_rows, chunk);
-    inputs.numbers += chunk * ROWS_MAX * linear->num_inputs;
-    outputs += chunk * ROWS_MAX * linear->num_outputs;
+void multiply_task(const Linear *linear, int64_t index, Rows inputs, bfloat16 *outputs, int64_t num_rows) {
+    const Task task = find_task(index, num_rows);
+    outputs += task.first_row * linear->num_outputs;
     Sums sums[ROWS_MAX];
-    sum_block(linear, block, inputs, sums, num_own);
+    sum_block(linear, task.block, &task, inputs, sums);
     for (int part = 0; part < PARTS; part++) {
-        const int64_t column = block * BLOCK + part * LANES;
+        const int64_t column = task.block * BLOCK + part * LANES;
         const __mmask16 lanes = first_lanes(linear->num_outputs - column);
         const __m512 bias = linear->bias ? load(linear->bias + column, lanes) : _mm512_setzero_ps();
-        for (int64_t row = 0; row < num_own; row++) {
+        for (int64_t row = 0; row < task.num_rows; row++) {
             const __m512 sum = _mm512_add_ps(_mm512_loadu_ps(sums[row] + part * LANES), bias);
             store(outputs + row * linear->num_outputs + column, sum, lanes);
         }
