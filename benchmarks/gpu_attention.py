@@ -47,13 +47,13 @@ def measure_decode(setting: Setting, num_requests: int, num_tokens: int, backend
     # Blocks of a request are scattered, as they are after a while.
     block_ids = (torch.randperm(num_requests * blocks_each) + 1).view(num_requests, -1).tolist()
     spans = [Span(index, 1, num_tokens - 1, own) for index, own in enumerate(block_ids)]
-    timing = _attend(setting, spans, num_requests * blocks_each + 1, num_layers, backend)
+    timing, name = _attend(setting, spans, num_requests * blocks_each + 1, num_layers, backend)
     limits = setting.limits
     return Figure(
         read / timing.seconds / 1e9,
         "GB/s",
         None if limits is None else limits.bytes_per_s / 1e9,
-        conditions=_conditions(timing),
+        conditions=_conditions(timing) | {"by": name},
     )
 
 
@@ -61,8 +61,9 @@ def measure_prefill(setting: Setting, num_tokens: int) -> Figure:
     num_tokens = min(num_tokens, _TINY_TOKENS) if setting.is_tiny else num_tokens
     num_blocks = -(-num_tokens // BLOCK_SIZE)
     spans = [Span(0, num_tokens, 0, list(range(1, num_blocks + 1)))]
-    timing = _attend(setting, spans, num_blocks + 1, 2, "auto")
-    return _of_prompt(setting, timing, num_tokens)
+    timing, name = _attend(setting, spans, num_blocks + 1, 2, "auto")
+    figure = _of_prompt(setting, timing, num_tokens)
+    return figure._replace(conditions=figure.conditions | {"by": name})
 
 
 def measure_torch_prefill(setting: Setting, num_tokens: int) -> Figure:
@@ -76,8 +77,10 @@ def measure_torch_prefill(setting: Setting, num_tokens: int) -> Figure:
     return _of_prompt(setting, timing, num_tokens)
 
 
-def _attend(setting: Setting, spans: list[Span], num_blocks: int, num_layers: int, backend: AttentionBackend) -> Timing:
-    """One call for each layer: together they are more than a cache holds."""
+def _attend(
+    setting: Setting, spans: list[Span], num_blocks: int, num_layers: int, backend: AttentionBackend
+) -> tuple[Timing, str]:
+    """One call for each layer, which together are more than a cache holds; and the name of the back end."""
     shape = _shape_of_layers(setting, num_layers)
     attention = choose_attention(
         shape,
@@ -101,7 +104,7 @@ def _attend(setting: Setting, spans: list[Span], num_blocks: int, num_layers: in
         partial(step.attend, layer, query, key, value, scaling=scaling, sliding_window=None)
         for layer in range(num_layers)
     ]
-    return setting.device_time(calls)
+    return setting.device_time(calls), type(attention).__name__
 
 
 def _of_prompt(setting: Setting, timing: Timing, num_tokens: int) -> Figure:

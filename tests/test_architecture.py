@@ -19,6 +19,8 @@ FUNCTION_LINES_MAX = 60
 
 BANNED_FILE_NAMES = {"utils", "util", "helpers", "common", "misc", "base", "manager", "core"}
 BANNED_WORDS = re.compile(r"\b(seq_id|rid|page_table|ckpt_dir|TODO|FIXME|XXX)\b")
+FLASH_ATTENTION = {"runtime/llm/attention_flash.py", "tests/fakes/flash_attention.py"}
+"""They name an argument of a package, whose word for a block table is its own."""
 SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM|CREATE\s+TABLE|PRAGMA)\b", re.S)
 SERIALISERS_THAT_RUN_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 
@@ -172,6 +174,7 @@ def test_no_drawer_names_and_no_banned_words() -> None:
         for path in EVERYTHING
         if path != Path(__file__)
         for match in BANNED_WORDS.finditer(path.read_text())
+        if not (match.group() == "page_table" and relative(path) in FLASH_ATTENTION)
     ]
     assert not drawers
     assert not words

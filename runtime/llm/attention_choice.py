@@ -1,5 +1,7 @@
 """Which attention back end a model gets on its device."""
 
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -25,14 +27,17 @@ def choose_attention(
     backend: AttentionBackend,
     is_fp8: bool = False,
 ) -> GatherAttention:
-    """With `auto` Triton's kernels or those in C where device, package and shape allow; else plain torch."""
-    chosen = GatherAttention
+    """With `auto` Triton's kernels, flash-attn's or those in C where device, package and shape allow; else torch's."""
+    chosen: Callable[..., GatherAttention] = GatherAttention
     if backend == "auto" and suits_native(shape, dtype, device, is_fp8=is_fp8):
         chosen = NativeAttention
     if backend == "auto" and _suits_triton(shape, device):
-        from runtime.llm.attention_triton import TritonAttention  # triton's gigabyte is not for workers on CPUs
+        # triton's gigabyte is not for workers on CPUs
+        from runtime.llm.attention_flash import FlashAttention, find_flash
+        from runtime.llm.attention_triton import TritonAttention
 
-        chosen = TritonAttention
+        function = find_flash(shape, dtype, device, is_fp8=is_fp8)
+        chosen = TritonAttention if function is None else partial(FlashAttention, function=function)
     return chosen(shape, num_blocks=num_blocks, block_size=block_size, dtype=dtype, device=device, is_fp8=is_fp8)
 
 

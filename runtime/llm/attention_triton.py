@@ -97,11 +97,13 @@ class TritonAttention(GatherAttention):
 class TritonPlan:
     """Tables of one batch; implements `graphs.PaddablePlan`."""
 
-    def __init__(self, backend: TritonAttention, spans: list[Span]) -> None:
+    def __init__(self, backend: TritonAttention, spans: list[Span], num_tokens_max: int | None = None) -> None:
+        """Requests of more tokens are stored, but attended to by somebody else."""
         self._backend = backend
         self._spans = spans
         self._rows = Rows.of(spans)
-        self._works = [_plan(self._rows, backend, window) for window in backend.windows]
+        attended = self._rows if num_tokens_max is None else self._rows.chosen(self._rows.num_tokens <= num_tokens_max)
+        self._works = [_plan(attended, backend, window) for window in backend.windows]
         self._slots = self._rows.slots(backend.block_size)
 
     @property
@@ -188,7 +190,7 @@ class TritonStep:
     ) -> torch.Tensor:
         launches = self._launches.get(sliding_window)
         if launches is None:
-            return self._gather().attend(
+            return self.gather().attend(
                 layer, query, key, value, scaling=scaling, sliding_window=sliding_window, softcap=softcap, sinks=sinks
             )
         cache, tilings = self._backend.caches[layer], self._backend.tilings
@@ -218,7 +220,11 @@ class TritonStep:
             merge_partials(output, self._partials, launches.merges, sinks)
         return output
 
-    def _gather(self) -> GatherStep:
+    def has_planned(self, window: int | None) -> bool:
+        return window in self._launches
+
+    def gather(self) -> GatherStep:
+        """The same batch by plain torch."""
         if self._spans is None:
             raise RuntimeError("a layer's window is not that of the model's description")
         if self._gathered is None:

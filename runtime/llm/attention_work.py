@@ -65,12 +65,14 @@ class Rows(NamedTuple):
 
     def of_few_tokens(self, *, few: bool) -> "Rows":
         """Those that take the tiling for few tokens, or the others."""
-        chosen = (self.num_tokens <= FEW_TOKENS) == few
+        return self.chosen((self.num_tokens <= FEW_TOKENS) == few)
+
+    def chosen(self, is_chosen: NDArray[np.bool_]) -> "Rows":
         return Rows(
-            self.start[chosen],
-            self.num_tokens[chosen],
-            self.num_computed_tokens[chosen],
-            self.table_start[chosen],
+            self.start[is_chosen],
+            self.num_tokens[is_chosen],
+            self.num_computed_tokens[is_chosen],
+            self.table_start[is_chosen],
             self.block_tables,
         )
 

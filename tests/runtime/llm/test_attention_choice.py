@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from models.info import AttentionInfo
+from runtime.llm import attention_choice, attention_flash
 from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import GatherAttention
 from runtime.settings import AttentionBackend
@@ -47,6 +48,16 @@ def test_keys_and_values_are_stored_in_8_bit_floats_where_that_is_said() -> None
 def test_a_worker_on_a_cpu_never_imports_triton_for_its_attention() -> None:
     program = "import sys, runtime.llm.attention_choice; sys.exit('triton' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("function", "chosen"), [(None, "TritonAttention"), (max, "FlashAttention")])
+def test_a_package_for_prompts_is_taken_where_it_is_found(
+    function: object, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_choice, "_suits_triton", lambda *arguments: True)
+    monkeypatch.setattr(attention_flash, "find_flash", lambda *arguments, **options: function)
+    assert choose(CPU) == chosen
+    assert choose(CPU, "gather") == "GatherAttention"
 
 
 @pytest.mark.gpu

@@ -10,9 +10,10 @@ from models.info import AttentionInfo, LatentInfo
 from runtime.llm.attention_gather import GatherAttention, Span
 from runtime.llm.attention_triton import TritonAttention, choose_tilings
 from runtime.llm.fp8 import has_fp8
+from tests.fakes.attended_model import AttendedModel, what_it_says
 from tests.fakes.attention_requests import BLOCK_SIZE, CASES, SHAPE, Requests
-from tests.fakes.tiny_engine import TinyModel, make_request, run, token_ids
-from tests.fakes.tiny_llm import VOCAB_SIZE, build_tiny_model
+from tests.fakes.tiny_engine import TinyModel
+from tests.fakes.tiny_llm import build_tiny_model
 from tests.fakes.triton_device import DEVICE, IS_INTERPRETED
 
 WINDOW = 6
@@ -125,34 +126,12 @@ def test_trials_need_every_kernel() -> None:
     assert all(max(counts) for counts in list(zip(*needed, strict=True))[:3])
 
 
-class TritonModel(TinyModel):
-    def attention(self, num_blocks: int = 200) -> GatherAttention:
-        gathering = super().attention(num_blocks)
-        return TritonAttention(
-            gathering.shape,
-            num_blocks=num_blocks,
-            block_size=gathering.block_size,
-            dtype=gathering.dtype,
-            device=gathering.device,
-        )
-
-
 @pytest.mark.skipif(not IS_INTERPRETED, reason="tiny models are on the CPU")
 def test_a_model_says_the_same(tmp_path: Path) -> None:
     directory = build_tiny_model(tmp_path, "llama")
-    generator = torch.Generator().manual_seed(5)
-    prompts = [torch.randint(3, VOCAB_SIZE, (length,), generator=generator).tolist() for length in (11, 3)]
-    said = [
-        token_ids(
-            run(
-                model.engine(),
-                [make_request(prompt, request_id=str(i), max_tokens=4) for i, prompt in enumerate(prompts)],
-                steps_between=1,
-            )
-        )
-        for model in (TinyModel(directory), TritonModel(directory))
-    ]
-    assert said[0] == said[1]
+    models = TinyModel(directory), AttendedModel(directory, TritonAttention)
+    said, expected = (what_it_says(model, 11, 3) for model in models)
+    assert said == expected
 
 
 @pytest.mark.gpu
