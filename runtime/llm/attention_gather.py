@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import pad, scaled_dot_product_attention
 
 from models.info import AttentionInfo
+from runtime.llm.attention_weights import Scoring, weigh
 from runtime.llm.forward_context import StepAttention, StepPlan
 from runtime.llm.fp8 import FP8, quantise_rows
 
@@ -24,10 +24,6 @@ _PAD_SLOT = 0
 
 _PADDED_KEYS_MAX = 1024
 """Padding that a group of decodes may hold before it pays to attend to its shorter rows in a call of their own."""
-
-
-_WRITTEN_SCORES_MAX = 2**22
-"""Scores that are held at once where torch's kernels, which hold none, cannot be used."""
 
 
 class Span(NamedTuple):
@@ -59,14 +55,6 @@ class _Chunk(NamedTuple):
     """Of all visible keys; None when the chunk is a whole prompt so far and its keys are at hand."""
     mask: torch.Tensor | None
     """[tokens, keys]; None for plain causality over the keys at hand."""
-
-
-class _Scoring(NamedTuple):
-    """How scores become weights; as in `StepAttention.attend`."""
-
-    scaling: float
-    softcap: float | None
-    sinks: torch.Tensor | None
 
 
 class _Plan(NamedTuple):
@@ -197,7 +185,7 @@ class GatherStep:
         softcap: float | None = None,
         sinks: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        scoring = _Scoring(scaling, softcap, sinks)
+        scoring = Scoring(scaling, softcap, sinks)
         has_values_in_keys = self._backend.shape.has_values_in_keys
         rows = key if has_values_in_keys else torch.cat((key, value), dim=-1)
         stored = self._backend.store(layer, self._slot_mapping, rows)
@@ -219,7 +207,7 @@ class GatherStep:
             output[own] = attended[..., : output.shape[2]]
         return output
 
-    def _attend_decodes(self, group: _DecodeGroup, layer: int, query: torch.Tensor, scoring: _Scoring) -> torch.Tensor:
+    def _attend_decodes(self, group: _DecodeGroup, layer: int, query: torch.Tensor, scoring: Scoring) -> torch.Tensor:
         num_rows, num_heads, head_size = query.shape
         gathered = self._backend.load(layer, group.slots)
         num_kv_heads, width = gathered.shape[1:]
@@ -227,7 +215,7 @@ class GatherStep:
         if scoring.sinks is not None:
             scoring = scoring._replace(sinks=scoring.sinks.view(num_kv_heads, sharing, 1))
         keys, values = self._backend.split(gathered.view(num_rows, -1, num_kv_heads, width))
-        output = _weigh(
+        output = weigh(
             query.reshape(num_rows, num_kv_heads, sharing, head_size),
             keys.transpose(1, 2),
             values.transpose(1, 2),
@@ -331,14 +319,14 @@ def _attend_chunk(
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
-    scoring: _Scoring,
+    scoring: Scoring,
 ) -> torch.Tensor:
     num_tokens, num_heads, head_size = query.shape
     num_kv_heads = key.shape[1]
     sharing = num_heads // num_kv_heads
     if scoring.sinks is not None:
         scoring = scoring._replace(sinks=scoring.sinks.view(num_kv_heads, sharing, 1, 1))
-    output = _weigh(
+    output = weigh(
         query.transpose(0, 1).reshape(num_kv_heads, sharing, num_tokens, head_size),
         key.transpose(0, 1).unsqueeze(1).expand(-1, sharing, -1, -1),
         value.transpose(0, 1).unsqueeze(1).expand(-1, sharing, -1, -1),
@@ -347,59 +335,3 @@ def _attend_chunk(
         is_causal=mask is None,
     )
     return output.reshape(num_heads, num_tokens, -1).transpose(0, 1)
-
-
-def _weigh(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    scoring: _Scoring,
-    *,
-    is_causal: bool,
-) -> torch.Tensor:
-    """The values weighed by the scores of the keys; all are [.., .., positions, size], and sinks' sizes fit those."""
-    if scoring.softcap is not None or scoring.sinks is not None:
-        return _weigh_written_scores(query, key, value, mask, scoring, is_causal=is_causal)
-    scaling = scoring.scaling
-    value_size = value.shape[-1]
-    if key.shape[-1] == value_size:
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal, scale=scaling)
-    # Zeros change nothing, and with sizes that differ torch would write out all scores.
-    size = max(key.shape[-1], value_size)
-    query, key, value = (pad(tensor, (0, size - tensor.shape[-1])) for tensor in (query, key, value))
-    output = scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal, scale=scaling)
-    return output[..., :value_size]
-
-
-def _weigh_written_scores(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    scoring: _Scoring,
-    *,
-    is_causal: bool,
-) -> torch.Tensor:
-    """torch's kernels neither cap scores nor know sinks, so scores are written out, as many as memory allows."""
-    num_queries, num_keys = query.shape[-2], key.shape[-2]
-    num_at_once = max(1, _WRITTEN_SCORES_MAX // (query.shape[0] * query.shape[1] * num_keys))
-    outputs = []
-    # Scores in bfloat16 would be an eighth apart near a cap of 50.
-    query, key = query.float(), key.float()
-    sinks = None if scoring.sinks is None else scoring.sinks.float().expand(*query.shape[:-1], 1)
-    for start in range(0, num_queries, num_at_once):
-        rows = slice(start, min(start + num_at_once, num_queries))
-        scores = query[..., rows, :] @ key.transpose(-1, -2) * scoring.scaling
-        if scoring.softcap is not None:
-            scores = scores.div_(scoring.softcap).tanh_().mul_(scoring.softcap)
-        if is_causal:
-            positions = torch.arange(num_keys, device=query.device)
-            scores = scores.masked_fill_(positions > positions[rows, None], float("-inf"))
-        elif mask is not None:
-            scores = scores.add_(mask[..., rows, :] if mask.shape[-2] > 1 else mask)
-        if sinks is not None:
-            scores = torch.cat((scores, sinks[..., rows, :]), dim=-1)
-        weights = scores.softmax(dim=-1)[..., :num_keys]
-        outputs.append(weights.to(value.dtype) @ value)
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-2)

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from models.info import AttentionInfo
-from runtime.llm import attention_gather
 from runtime.llm.attention_gather import group_by_length
 from tests.fakes.attention_requests import BLOCK_SIZE, CASES, HEAD_SIZE, LATENT_SHAPE, NUM_HEADS, SHAPE, Requests
 
@@ -56,17 +55,6 @@ def test_sinks_take_weight_and_give_nothing(
     requests.store_computed(0)
     output = requests.attend(query, 0, window, softcap, sinks)
     assert torch.allclose(output.double(), requests.expected(query, window, softcap, sinks), atol=1e-5)
-
-
-def test_capped_scores_of_a_long_chunk_are_written_out_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_gather, "_WRITTEN_SCORES_MAX", 200)
-    for case in ("a fresh prompt", "a chunk after others"):
-        requests = Requests(CASES[case])
-        query = torch.randn(requests.num_tokens, NUM_HEADS, HEAD_SIZE)
-        requests.store_computed(0)
-        for window in (None, 5):
-            output = requests.attend(query, 0, window, 0.5)
-            assert torch.allclose(output.double(), requests.expected(query, window, 0.5), atol=1e-5)
 
 
 def test_long_and_short_decodes_are_attended_to_in_groups() -> None:
