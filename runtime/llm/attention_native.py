@@ -49,6 +49,7 @@ class NativeStep:
         self._tables = tables
         pointers = (table.ctypes.data for table in tables)
         self.batch = library.Batch(*pointers, len(spans), len(tables[2]), backend.block_size)
+        self._asked: tuple[NDArray[np.int32], NDArray[np.int64]] | None = None
         self._memory = torch.empty(0, dtype=torch.uint8)
 
     def attend(
@@ -78,6 +79,14 @@ class NativeStep:
             output.data_ptr(),
         )
         return output
+
+    def ask(self, rows: NDArray[np.int64] | None) -> library.Asked | None:
+        """These tokens of the batch, ascending, as C takes them; None: they are all."""
+        if rows is None or len(rows) == len(self._tables[2]):
+            return None
+        spans = _spans_of(rows, self._tables[0])
+        self._asked = spans, rows
+        return library.Asked(spans.ctypes.data, rows.ctypes.data, len(spans), len(rows))
 
     def cache(self, layer: int) -> torch.Tensor:
         return self._caches[layer]
@@ -110,3 +119,13 @@ def _tables(spans: Sequence[Span], block_size: int) -> tuple[NDArray[np.int32], 
     positions = np.arange(lengths.sum()) + np.repeat(computed - starts, lengths)
     own_blocks = blocks[np.repeat(first, lengths) + positions // block_size].astype(np.int64)
     return table, blocks, own_blocks * block_size + positions % block_size
+
+
+def _spans_of(rows: NDArray[np.int64], spans: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Each span from the first of these tokens in it to the last."""
+    starts, lengths, computed, first_blocks = spans.T
+    first, stop = np.searchsorted(rows, starts), np.searchsorted(rows, starts + lengths)
+    has_any = stop > first
+    begin, end = rows[first[has_any]], rows[stop[has_any] - 1] + 1
+    columns = (begin, end - begin, (computed - starts)[has_any] + begin, first_blocks[has_any])
+    return np.stack(columns, axis=1).astype(np.int32)

@@ -80,10 +80,16 @@ class Forward:
         self._followers = followers
 
     def compute(
-        self, rows: Sequence[TokenRow], logit_rows: Sequence[int] = (), sampled: torch.Tensor | None = None
+        self,
+        rows: Sequence[TokenRow],
+        logit_rows: Sequence[int] = (),
+        sampled: torch.Tensor | None = None,
+        *,
+        asked_rows: Sequence[int] | None = None,
     ) -> "Computed":
         """Store the KV of every token. `logit_rows`: tokens of the flattened batch whose logits will be asked for;
-        `sampled`: by the step before, of which some rows follow tokens."""
+        `sampled`: by the step before, of which some rows follow tokens; `asked_rows`, ascending: all whose logits may
+        be asked for, so that the last layer need not be computed for others; None: any."""
         if self._followers is not None:
             assert all(row.follows is None for row in rows), "they know only the host's tokens"
             self._followers.compute(rows, logit_rows)
@@ -95,7 +101,7 @@ class Forward:
             inputs = self._bring(numbers, plan, graph)
             if sampled is not None:
                 _fill_in(inputs.token_ids, rows, sampled)
-            outputs = self._run(rows, plan, inputs) if graph is None else graph.replay(len(logit_rows))
+            outputs = self._run(rows, plan, inputs, asked_rows) if graph is None else graph.replay(len(logit_rows))
         return Computed(self._network, self._staging, outputs, list(logit_rows), self._followers)
 
     def warm_up(self, max_context_length: int) -> None:
@@ -134,11 +140,14 @@ class Forward:
         token_ids, positions, logit_rows, *tables = self._staging.bring([*numbers, *plan.tables])
         return Inputs(token_ids, positions, logit_rows, tables)
 
-    def _run(self, rows: Sequence[TokenRow], plan: StepPlan, inputs: Inputs) -> Outputs:
+    def _run(
+        self, rows: Sequence[TokenRow], plan: StepPlan, inputs: Inputs, asked_rows: Sequence[int] | None
+    ) -> Outputs:
         by_name = inputs.by_name()
         if self._vision is not None:
             self._vision.adapt(by_name, rows)
-        with use_attention(plan.begin(inputs.tables)):
+        asked = None if asked_rows is None else np.array(asked_rows, dtype=np.int64)
+        with use_attention(plan.begin(inputs.tables), asked):
             decoded = self._network.decode(by_name)
         if not len(inputs.logit_rows):
             return Outputs(decoded, None)
@@ -179,7 +188,8 @@ class Computed:
         self._followers = followers
 
     def logits(self, positions: list[int]) -> torch.Tensor:
-        """[positions, vocabulary]: what follows the tokens at these positions of the flattened batch."""
+        """[positions, vocabulary]: what follows the tokens at these positions of the flattened batch; of no meaning
+        where it was said that nobody asks for them."""
         if self._outputs.logits is not None and positions == self._logit_rows:
             return self._outputs.logits
         if self._followers is not None:

@@ -1,4 +1,4 @@
-"""What attention layers need to know of the running step, beside the tensors they are called with.
+"""What layers need to know of the running step, beside the tensors they are called with.
 
 A module-level variable and not keyword arguments, because not every decoder of transformers passes those down to its
 layers. Only the engine's thread runs a forward, one at a time.
@@ -48,19 +48,25 @@ class StepPlan(Protocol):
 
 
 _current: StepAttention | None = None
+_asked_rows: NDArray[np.int64] | None = None
 
 
 @contextmanager
-def use_attention(attention: StepAttention) -> Iterator[None]:
+def use_attention(attention: StepAttention, asked_rows: NDArray[np.int64] | None = None) -> Iterator[None]:
     """For one forward."""
-    global _current
-    _current = attention
+    global _current, _asked_rows
+    _current, _asked_rows = attention, asked_rows
     try:
         yield
     finally:
-        _current = None
+        _current = _asked_rows = None
 
 
 def current_attention() -> StepAttention:
     assert _current is not None, "attention outside of a step"
     return _current
+
+
+def current_asked_rows() -> NDArray[np.int64] | None:
+    """Tokens of the batch, ascending: behind the last layer nobody looks at any other; None: at all of them."""
+    return _asked_rows

@@ -110,7 +110,9 @@ class ModelRunner:
         masks = self._mask_filler.begin([row for row in batch.scheduled if not row.awaits_token])
         plan = _Plan(batch)
         rows = [_token_row(row, self._tokens.places) for row in batch.scheduled]
-        computed = self._forward.compute(rows, plan.sampled_positions, self._tokens.token_ids)
+        computed = self._forward.compute(
+            rows, plan.sampled_positions, self._tokens.token_ids, asked_rows=plan.asked_positions
+        )
         logits = computed.logits(plan.sampled_positions) if plan.sampled_positions else None
         self._last_step_s = perf_counter() - started_at
         return Step(self, plan, computed, logits, masks)
@@ -185,6 +187,13 @@ class _Plan:
         for row in batch.scheduled:
             self._add(row, first)
             first += row.num_tokens + len(row.draft_token_ids)
+
+    @property
+    def asked_positions(self) -> list[int]:
+        """In the flattened batch, ascending: of all logits that are wanted."""
+        if not self.prompt_tokens:
+            return self.sampled_positions
+        return sorted({*self.sampled_positions, *(token.row for token in self.prompt_tokens)})
 
     def sampled_rows(self, masks: PendingMasks) -> list[SampledRow]:
         """What the sampler is told, as the requests are now. Nobody asks for the tokens of those that have finished."""

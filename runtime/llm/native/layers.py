@@ -12,7 +12,7 @@ from itertools import accumulate
 import torch
 
 from runtime.llm.attention_native import NativeStep
-from runtime.llm.forward_context import current_attention
+from runtime.llm.forward_context import current_asked_rows, current_attention
 from runtime.llm.linear import Linear
 from runtime.llm.native import library
 from runtime.llm.native.structures import describe_heads, point_rotation, point_scale
@@ -54,11 +54,13 @@ class NativeLayers:
         addend = torch.empty_like(hidden_states)
         *offsets, size = accumulate((2 * num_tokens * width for width in self._widths), initial=0)
         memory = step.memory(size)
+        asked = step.ask(current_asked_rows())
         library.functions().compute_layers(
             layers,
             (ctypes.c_void_p * len(self._parts))(*(step.cache(parts.layer).data_ptr() for parts in self._parts)),
             len(self._parts),
             byref(step.batch),
+            None if asked is None else byref(asked),
             byref(point_rotation(rotation)),
             byref(library.Memory(*(memory.data_ptr() + offset for offset in offsets))),
             hidden_states.data_ptr(),

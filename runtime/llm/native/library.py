@@ -47,6 +47,13 @@ class Batch(ctypes.Structure):
     )
 
 
+class Asked(ctypes.Structure):
+    _fields_ = (
+        *((name, _POINTER) for name in ("spans", "rows")),
+        *((name, _INT) for name in ("num_spans", "num_rows")),
+    )
+
+
 class Heads(ctypes.Structure):
     _fields_ = (
         *((name, _INT) for name in ("num_heads", "num_kv_heads", "size", "window")),
@@ -80,7 +87,7 @@ _FUNCTIONS: dict[str, list[Any]] = {
     "rotate_rows": [_POINTER] + [_INT] * 5 + [_POINTER] * 3,
     "attend": [_POINTER] * 2 + [Tokens] * 3 + [_POINTER] * 2,
     "find_greatest_of_rows": [_POINTER] + [_INT] * 3 + [_POINTER],
-    "compute_layers": [_POINTER] * 2 + [_INT] + [_POINTER] * 5,
+    "compute_layers": [_POINTER] * 2 + [_INT] + [_POINTER] * 6,
 }
 """The types of what each takes; structures come by `byref`, but for tokens. None gives anything back."""
 

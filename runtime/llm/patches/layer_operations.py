@@ -46,7 +46,8 @@ class JoinedLayers(Protocol):
 
     def compute(self, hidden_states: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, torch.Tensor] | None:
         """[1, tokens, hidden size], cosines and sines → hidden states, and what is still to be added to them; None, and
-        nothing has happened, where this step is not one for it. Overwrites the hidden states."""
+        nothing has happened, where this step is not one for it. Overwrites the hidden states. Rows that nobody asks for
+        are of no meaning then."""
 
 
 JoinLayers = Callable[[Sequence[LayerParts]], JoinedLayers | None]

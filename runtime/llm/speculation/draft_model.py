@@ -80,7 +80,7 @@ class TorchDraftModel:
         return TokenRow(token_ids, first, request.block_ids)
 
     def _best_tokens(self, rows: list[TokenRow], positions: list[int]) -> list[int]:
-        computed = self._forward.compute(rows, positions)
+        computed = self._forward.compute(rows, positions, asked_rows=positions)
         if not positions:
             return []
         with torch.inference_mode():

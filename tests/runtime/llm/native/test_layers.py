@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from runtime.llm.attention_gather import Span
+from runtime.llm.attention_native import NativeStep
+from runtime.llm.forward import Forward, TokenRow
 from runtime.llm.kernel_choice import NO_KERNELS, Kernels
 from runtime.llm.native.layers import NativeLayers
 from runtime.llm.native.operations import NATIVE
@@ -88,6 +90,23 @@ def test_operation_by_operation_it_is_the_same_to_the_bit(
     assert torch.equal(logits(tiny, 70), whole)
 
 
+@pytest.mark.parametrize("asked", [[], [4], [19], [0, 3, 19, 20, 28], [20, 21], [*range(28)], [*range(29)]], ids=str)
+def test_rows_that_nobody_asks_for_are_left_out_of_the_last_layer_alone(
+    directory: Path, num_computed: list[int], asked: list[int]
+) -> None:
+    tiny, prompt = load(directory), prompt_of(31)
+    rows = [TokenRow(prompt[:20], 0, [1, 2, 3]), TokenRow(prompt[20:29], 0, [6, 4])]
+    then = [TokenRow([prompt[29]], 20, [1, 2, 3]), TokenRow([prompt[30]], 9, [6, 4])]
+    whole, cut = Forward(tiny.model, tiny.attention()), Forward(tiny.model, tiny.attention())
+    everywhere = whole.compute(rows).logits([*range(29)])
+    computed = cut.compute(rows, asked_rows=asked)
+    assert torch.equal(computed.logits(asked), everywhere[asked])
+    others = [row for row in range(29) if row not in asked]
+    assert (computed.logits(others) != everywhere[others]).any(dim=1).all()
+    assert torch.equal(cut.compute(then).logits([0, 1]), whole.compute(then).logits([0, 1])), "their keys are there"
+    assert num_computed == [29, 29, 2, 2]
+
+
 def test_what_a_request_gets_is_the_same_whatever_is_computed_with_it(directory: Path) -> None:
     tiny = load(directory)
 
@@ -99,6 +118,24 @@ def test_what_a_request_gets_is_the_same_whatever_is_computed_with_it(directory:
     together = run(tiny.engine(max_batch_tokens=11), requests(), steps_between=2)
     for one, other in zip(alone, together, strict=True):
         assert [(output.token_id, output.top) for output in one] == [(output.token_id, output.top) for output in other]
+
+
+def test_a_prompts_logprobs_are_asked_for_beside_what_is_sampled(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = load(directory)
+
+    def prompt_logprobs() -> list[float | None]:
+        request = make_request(prompt_of(30), num_logprobs=1, max_tokens=2)
+        request.num_prompt_logprobs = 5
+        (outputs,) = run(tiny.engine(max_batch_tokens=11), [request])
+        told = [token.logprob for token in outputs[0].prompt_logprobs]
+        return told + [output.logprob for output in outputs]
+
+    found = prompt_logprobs()
+    monkeypatch.setattr(NativeStep, "ask", lambda *arguments: None)
+    assert len(found) == 7
+    assert prompt_logprobs() == found
 
 
 def test_weights_that_are_not_packed_are_computed_otherwise(directory: Path, num_computed: list[int]) -> None:
