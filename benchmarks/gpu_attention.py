@@ -13,6 +13,7 @@ from benchmarks.gpu_setting import CACHE_BYTES, Setting, Timing
 from models.info import AttentionInfo
 from runtime.llm.attention_choice import choose_attention
 from runtime.llm.attention_gather import Span
+from runtime.llm.forward_context import Scoring
 from runtime.settings import AttentionBackend
 
 DECODES = ((1, 1024), (1, 8192), (1, 32768), (8, 1024), (32, 1024), (32, 8192), (128, 1024), (256, 1024), (256, 4096))
@@ -99,10 +100,9 @@ def _attend(
     )
     with torch.inference_mode():
         step = attention.prepare(spans)
-    scaling = shape.head_size**-0.5
+    scoring = Scoring(shape.head_size**-0.5)
     calls: list[Callable[[], object]] = [
-        partial(step.attend, layer, query, key, value, scaling=scaling, sliding_window=None)
-        for layer in range(num_layers)
+        partial(step.attend, layer, query, key, value, scoring) for layer in range(num_layers)
     ]
     return setting.device_time(calls), type(attention).__name__
 

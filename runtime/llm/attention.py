@@ -5,7 +5,7 @@ Back ends are sibling files `attention_*.py`; which one runs a step is known to 
 
 import torch
 
-from runtime.llm.forward_context import current_attention
+from runtime.llm.forward_context import Scoring, current_attention
 
 NAME = "hearth_paged"
 """Registered with transformers under this name. No mask belongs to it, so transformers builds none."""
@@ -36,9 +36,6 @@ def attend(
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
         value[0].transpose(0, 1),
-        scaling=scaling,
-        sliding_window=sliding_window,
-        softcap=softcap,
-        sinks=s_aux,
+        Scoring(scaling, sliding_window, softcap, s_aux),
     )
     return output.unsqueeze(0), None

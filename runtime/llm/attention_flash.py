@@ -19,7 +19,7 @@ from models.sizing import GRAPH_TOKENS_MAX
 from runtime.llm.attention_gather import GatherAttention, Span
 from runtime.llm.attention_triton import TritonAttention, TritonPlan, TritonStep
 from runtime.llm.attention_work import Table
-from runtime.llm.forward_context import StepAttention
+from runtime.llm.forward_context import Scoring, StepAttention
 
 logger = logging.getLogger(__name__)
 
@@ -133,17 +133,10 @@ class Prompts:
         # Prompts mostly follow one another, and then nothing is copied.
         self._places = slice(first, last) if last - first == len(places) else places
 
-    def attend(
-        self,
-        output: torch.Tensor,
-        query: torch.Tensor,
-        cache: torch.Tensor,
-        *,
-        scaling: float,
-        window: int | None,
-        softcap: float | None,
-    ) -> None:
+    def attend(self, output: torch.Tensor, query: torch.Tensor, cache: torch.Tensor, scoring: Scoring) -> None:
         """Fill the prompts' rows of `output`; their keys are in `cache` [slots, KV heads, key and value]."""
+        assert scoring.sinks is None, "it knows none"
+        window = scoring.sliding_window
         blocks = cache.view(-1, self._block_size, *cache.shape[1:])
         keys, values = blocks.chunk(2, dim=-1)
         output[self._places] = self._function(
@@ -154,10 +147,10 @@ class Prompts:
             page_table=self._blocks,
             cu_seqlens_q=self._starts,
             max_seqlen_q=self._num_tokens_max,
-            softmax_scale=scaling,
+            softmax_scale=scoring.scaling,
             causal=True,
             window_size=(-1, -1) if window is None else (window - 1, 0),
-            softcap=softcap or 0.0,
+            softcap=scoring.softcap or 0.0,
             num_splits=1,  # what a request gets does not depend on the others
         )
 
@@ -182,20 +175,12 @@ class FlashStep(TritonStep):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        *,
-        scaling: float,
-        sliding_window: int | None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
+        scoring: Scoring,
     ) -> torch.Tensor:
-        is_planned = sinks is None and self.has_planned(sliding_window)
-        attend = super().attend if is_planned else self.gather().attend
-        output = attend(
-            layer, query, key, value, scaling=scaling, sliding_window=sliding_window, softcap=softcap, sinks=sinks
-        )
-        if is_planned:
-            cache = self._backend.caches[layer]
-            self._prompts.attend(output, query, cache, scaling=scaling, window=sliding_window, softcap=softcap)
+        if scoring.sinks is not None or not self.has_planned(scoring.sliding_window):
+            return self.gather().attend(layer, query, key, value, scoring)
+        output = super().attend(layer, query, key, value, scoring)
+        self._prompts.attend(output, query, self._backend.caches[layer], scoring)
         return output
 
 
@@ -214,11 +199,9 @@ def _largest_error(function: FlashFunction, shape: AttentionInfo, dtype: torch.d
     cache = gathering.caches[0]
     cache.copy_(torch.randn(cache.shape, generator=generator, device=device))
     query, key, value = random(shape.num_heads), random(shape.num_kv_heads), random(shape.num_kv_heads)
-    scaling = shape.head_size**-0.5
-    expected = gathering.prepare(spans).attend(0, query, key, value, scaling=scaling, sliding_window=None)
+    scoring = Scoring(shape.head_size**-0.5)
+    expected = gathering.prepare(spans).attend(0, query, key, value, scoring)
     tables = [torch.from_numpy(table).to(device) for table in prompt_tables(spans)]
     output = torch.empty_like(expected)
-    Prompts(function, block_size, spans, tables).attend(
-        output, query, cache, scaling=scaling, window=None, softcap=None
-    )
+    Prompts(function, block_size, spans, tables).attend(output, query, cache, scoring)
     return float((output.float() - expected.float()).abs().max())

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.info import AttentionInfo
-from runtime.llm.attention_weights import Scoring, weigh
-from runtime.llm.forward_context import StepAttention, StepPlan
+from runtime.llm.attention_weights import weigh
+from runtime.llm.forward_context import Scoring, StepAttention, StepPlan
 from runtime.llm.fp8 import FP8, quantise_rows
 
 _PAD_SLOT = 0
@@ -179,20 +179,15 @@ class GatherStep:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        *,
-        scaling: float,
-        sliding_window: int | None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
+        scoring: Scoring,
     ) -> torch.Tensor:
-        scoring = Scoring(scaling, softcap, sinks)
         has_values_in_keys = self._backend.shape.has_values_in_keys
         rows = key if has_values_in_keys else torch.cat((key, value), dim=-1)
         stored = self._backend.store(layer, self._slot_mapping, rows)
         if has_values_in_keys or self._backend.scales:
             # Rounded or not, the tokens of this step see of each other what later ones will see.
             key, value = self._backend.split(stored)
-        plan = self._plans.get(sliding_window) or self._plan(sliding_window)
+        plan = self._plans.get(scoring.sliding_window) or self._plan(scoring.sliding_window)
         if len(plan.groups) == 1 and not plan.chunks:
             return self._attend_decodes(plan.groups[0], layer, query, scoring)
         output = query.new_empty(query.shape[0], query.shape[1], self._backend.shape.value_head_size)

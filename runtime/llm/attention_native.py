@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.info import AttentionInfo
 from runtime.llm.attention_gather import GatherAttention, Span
-from runtime.llm.forward_context import StepAttention
+from runtime.llm.forward_context import Scoring, StepAttention
 from runtime.llm.native import library
 from runtime.llm.native.structures import describe_heads, point_tokens
 
@@ -58,17 +58,12 @@ class NativeStep:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        *,
-        scaling: float,
-        sliding_window: int | None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
+        scoring: Scoring,
     ) -> torch.Tensor:
         shape = self._shape
-        sinks = sinks if sinks is None else sinks.float()
-        heads = describe_heads(
-            shape.num_heads, shape.num_kv_heads, shape.head_size, sliding_window, scaling, softcap, sinks
-        )
+        if scoring.sinks is not None:
+            scoring = scoring._replace(sinks=scoring.sinks.float())
+        heads = describe_heads(shape.num_heads, shape.num_kv_heads, shape.head_size, scoring)
         query, key, value = map(_beside, (query, key, value))
         output = query.new_empty(query.shape)
         library.functions().attend(

@@ -27,7 +27,7 @@ from runtime.llm.attention_work import (
     pad_merges,
     plan_work,
 )
-from runtime.llm.forward_context import StepAttention
+from runtime.llm.forward_context import Scoring, StepAttention
 from runtime.llm.kernels.kv_write import write_kv
 from runtime.llm.kernels.paged_attention import Partials, attend_paged, merge_partials, num_columns
 from runtime.llm.staging import Staging
@@ -182,17 +182,11 @@ class TritonStep:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        *,
-        scaling: float,
-        sliding_window: int | None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
+        scoring: Scoring,
     ) -> torch.Tensor:
-        launches = self._launches.get(sliding_window)
+        launches = self._launches.get(scoring.sliding_window)
         if launches is None:
-            return self.gather().attend(
-                layer, query, key, value, scaling=scaling, sliding_window=sliding_window, softcap=softcap, sinks=sinks
-            )
+            return self.gather().attend(layer, query, key, value, scoring)
         cache, tilings = self._backend.caches[layer], self._backend.tilings
         scales = self._backend.scales[layer] if self._backend.scales else None
         shape = self._backend.shape
@@ -208,16 +202,13 @@ class TritonStep:
                     self._block_tables,
                     items,
                     self._partials,
+                    scoring,
                     scales=scales,
-                    sinks=sinks,
                     block_size=self._backend.block_size,
-                    scaling=scaling,
-                    window=sliding_window,
-                    softcap=softcap,
                     tiling=tiling,
                 )
         if len(launches.merges):
-            merge_partials(output, self._partials, launches.merges, sinks)
+            merge_partials(output, self._partials, launches.merges, scoring.sinks)
         return output
 
     def has_planned(self, window: int | None) -> bool:

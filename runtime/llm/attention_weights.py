@@ -1,21 +1,13 @@
 """Values weighed by the scores of their keys, in plain torch: by torch's own kernels where those know how, else with
 the scores written out. Knows tensors, neither caches nor requests."""
 
-from typing import NamedTuple
-
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from runtime.llm.forward_context import Scoring
+
 _WRITTEN_SCORES_MAX = 2**22
 """Scores that are held at once where torch's kernels, which hold none, cannot be used."""
-
-
-class Scoring(NamedTuple):
-    """How scores become weights; as in `StepAttention.attend`."""
-
-    scaling: float
-    softcap: float | None
-    sinks: torch.Tensor | None
 
 
 def weigh(
@@ -27,7 +19,10 @@ def weigh(
     *,
     is_causal: bool,
 ) -> torch.Tensor:
-    """The values weighed by the scores of the keys; all are [.., .., positions, size], and sinks' sizes fit those."""
+    """The values weighed by the scores of the keys; all are [.., .., positions, size], and sinks' sizes fit those.
+
+    `mask` is added to the scores; a window is in it.
+    """
     if scoring.softcap is not None or scoring.sinks is not None:
         return _weigh_written_scores(query, key, value, mask, scoring, is_causal=is_causal)
     scaling = scoring.scaling

@@ -6,11 +6,25 @@ layers. Only the engine's thread runs a forward, one at a time.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+
+class Scoring(NamedTuple):
+    """Which keys a query of one layer sees, and how their scores become weights."""
+
+    scaling: float
+    """Of a query's product with a key."""
+    sliding_window: int | None = None
+    """Keys up to the query's own position; None: all of them."""
+    softcap: float | None = None
+    """A score x counts as softcap × tanh(x ÷ softcap)."""
+    sinks: torch.Tensor | None = None
+    """[heads]: a score of one more key that every query sees, whose value is zero (Xiao et al., StreamingLLM, 2023;
+    gpt-oss)."""
 
 
 class StepAttention(Protocol):
@@ -22,17 +36,12 @@ class StepAttention(Protocol):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        *,
-        scaling: float,
-        sliding_window: int | None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
+        scoring: Scoring,
     ) -> torch.Tensor:
         """Store the step's keys and values, attend to all of each request's.
 
         All tensors are [tokens, heads, head size], the batch flattened; so is the result, contiguous. Values may be of
-        another size than keys. With `softcap` a score x counts as softcap × tanh(x ÷ softcap). `sinks` are [heads]: a
-        score of one more key that every query sees, whose value is zero (Xiao et al., StreamingLLM, 2023; gpt-oss).
+        another size than keys.
         """
 
 

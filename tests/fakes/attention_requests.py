@@ -8,6 +8,7 @@ import torch
 from models.fp8 import FP8_MAX
 from models.info import AttentionInfo, LatentInfo
 from runtime.llm.attention_gather import GatherAttention, Span
+from runtime.llm.forward_context import Scoring
 
 BLOCK_SIZE = 4
 NUM_HEADS, NUM_KV_HEADS, HEAD_SIZE = 6, 2, 8
@@ -102,9 +103,7 @@ class Requests:
             for tensors in (self.keys, self.values)
         )
         step = self.backend.prepare(self.spans)
-        return step.attend(
-            layer, query, key, value, scaling=SCALING, sliding_window=window, softcap=softcap, sinks=sinks
-        )
+        return step.attend(layer, query, key, value, Scoring(SCALING, window, softcap, sinks))
 
     def expected(
         self,

@@ -2,6 +2,8 @@
 
 import torch
 
+from runtime.llm.forward_context import Scoring
+
 
 class EchoAttention:
     def attend(
@@ -10,10 +12,6 @@ class EchoAttention:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        *,
-        scaling: float,
-        sliding_window: int | None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
+        scoring: Scoring,
     ) -> torch.Tensor:
         return query

@@ -10,7 +10,7 @@ import msgspec
 import torch
 from torch import nn
 
-from runtime.llm.forward_context import current_attention
+from runtime.llm.forward_context import Scoring, current_attention
 from tests.fakes.attention_requests import HEAD_SIZE, NUM_HEADS, NUM_KV_HEADS, SCALING, SHAPE
 
 TOY_SHAPE = msgspec.structs.replace(SHAPE, sliding_window=6, full_attention_layers=[1])
@@ -38,8 +38,7 @@ class ToyDecoder(nn.Module):
                 hidden_states * turned,
                 own * turned,
                 own * 0.5,
-                scaling=SCALING,
-                sliding_window=TOY_SHAPE.window(layer),
+                Scoring(SCALING, TOY_SHAPE.window(layer)),
             )
         return SimpleNamespace(last_hidden_state=hidden_states.view(1, -1, NUM_HEADS * HEAD_SIZE))
 

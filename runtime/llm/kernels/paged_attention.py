@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from runtime.llm.attention_work import ITEM_FIELDS, MERGE_FIELDS, SEGMENTS_MAX, Tiling, heads_at_once
+from runtime.llm.forward_context import Scoring
 
 
 class Partials:
@@ -32,16 +33,14 @@ def attend_paged(
     block_tables: torch.Tensor,
     items: torch.Tensor,
     partials: Partials,
+    scoring: Scoring,
     *,
     scales: torch.Tensor | None = None,
-    sinks: torch.Tensor | None = None,
     block_size: int,
-    scaling: float,
-    window: int | None,
-    softcap: float | None,
     tiling: Tiling,
 ) -> None:
     """Fill the rows of `output`, which is contiguous, that the items name, or their partials; no tokens, no rows."""
+    scaling, window, softcap, sinks = scoring
     num_heads, head_size = query.shape[1:]
     num_kv_heads, width = cache.shape[1:]
     value_size = output.shape[2]

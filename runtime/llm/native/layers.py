@@ -96,7 +96,5 @@ def _point(parts: LayerParts) -> library.Layer | None:
         return None
     query_norm, key_norm = parts.head_norms or (None, None)
     scales = [parts.attention_norm, query_norm, key_norm, parts.mlp_norm]
-    heads = describe_heads(
-        parts.num_query_heads, parts.num_kv_heads, parts.head_size, parts.sliding_window, parts.scaling, None
-    )
+    heads = describe_heads(parts.num_query_heads, parts.num_kv_heads, parts.head_size, parts.scoring)
     return library.Layer(*map(point_scale, scales), *linears, heads)

@@ -2,6 +2,7 @@
 
 import torch
 
+from runtime.llm.forward_context import Scoring
 from runtime.llm.native import library
 from runtime.llm.patches.operations import Rotation, Scale
 
@@ -18,24 +19,16 @@ def point_rotation(rotation: Rotation) -> library.Rotation:
     return library.Rotation(cosine.data_ptr(), signed_sine.data_ptr())
 
 
-def describe_heads(
-    num_heads: int,
-    num_kv_heads: int,
-    size: int,
-    sliding_window: int | None,
-    scaling: float,
-    softcap: float | None,
-    sinks: torch.Tensor | None = None,
-) -> library.Heads:
-    """`sinks` are [heads] in float32."""
+def describe_heads(num_heads: int, num_kv_heads: int, size: int, scoring: Scoring) -> library.Heads:
+    """Sinks are in float32."""
     return library.Heads(
         num_heads,
         num_kv_heads,
         size,
-        sliding_window or 0,
-        None if sinks is None else sinks.data_ptr(),
-        scaling,
-        softcap or 0.0,
+        scoring.sliding_window or 0,
+        None if scoring.sinks is None else scoring.sinks.data_ptr(),
+        scoring.scaling,
+        scoring.softcap or 0.0,
         library.suits_amx(size),
     )
 

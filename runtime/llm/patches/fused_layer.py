@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from models.info import AttentionInfo
-from runtime.llm.forward_context import current_attention
+from runtime.llm.forward_context import Scoring, current_attention
 from runtime.llm.fp8_linear import make_linear
 from runtime.llm.linear import Release
 from runtime.llm.patches.gated_mlp import GatedMlp, activation_of
@@ -101,8 +101,7 @@ class FusedLayer(nn.Module):
         super().__init__()
         attention = source.self_attn
         self._index = index
-        self._scaling = float(attention.scaling)
-        self._sliding_window = shape.window(index)
+        self._scoring = Scoring(float(attention.scaling), shape.window(index))
         self._num_query_heads = shape.num_heads
         self._num_rotated_heads = shape.num_heads + shape.num_kv_heads
         self._head_size = shape.head_size
@@ -144,8 +143,7 @@ class FusedLayer(nn.Module):
             shape.num_heads,
             shape.num_kv_heads,
             self._head_size,
-            self._scaling,
-            self._sliding_window,
+            self._scoring,
         )
 
     def _attend(self, inputs: torch.Tensor, rotation: Rotation) -> torch.Tensor:
@@ -156,8 +154,7 @@ class FusedLayer(nn.Module):
             rotated[:, : self._num_query_heads],
             rotated[:, self._num_query_heads :],
             heads[:, self._num_rotated_heads :],
-            scaling=self._scaling,
-            sliding_window=self._sliding_window,
+            self._scoring,
         )
         attended: torch.Tensor = self.attention_output(output.view(1, inputs.shape[1], -1))
         return attended

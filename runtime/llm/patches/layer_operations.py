@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from runtime.llm.forward_context import Scoring
 from runtime.llm.linear import Linear
 from runtime.llm.patches.operations import (
     AddNorm,
@@ -37,8 +38,7 @@ class LayerParts(NamedTuple):
     num_query_heads: int
     num_kv_heads: int
     head_size: int
-    scaling: float
-    sliding_window: int | None
+    scoring: Scoring
 
 
 class JoinedLayers(Protocol):

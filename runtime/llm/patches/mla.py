@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runtime.llm.forward_context import current_attention
+from runtime.llm.forward_context import Scoring, current_attention
 from runtime.llm.patches.sources import source_key
 
 _ATTENTION_KEY = "fba7109a0fea9cc4"
@@ -37,7 +37,7 @@ class LatentAttention(nn.Module):
         self.q_a_layernorm, self.kv_a_layernorm = source.q_a_layernorm, source.kv_a_layernorm
         self.kv_a_proj_with_mqa, self.o_proj = source.kv_a_proj_with_mqa, source.o_proj
         self._index = int(source.layer_idx)
-        self._scaling = float(source.scaling)
+        self._scoring = Scoring(float(source.scaling))
         self._latent_size = int(source.kv_lora_rank)
         self._key_sizes = [int(source.qk_nope_head_dim), int(source.qk_rope_head_dim)]
         expansion = source.kv_b_proj.weight.detach().view(source.num_heads, -1, self._latent_size)
@@ -55,8 +55,7 @@ class LatentAttention(nn.Module):
             self._queries(hidden_states, rotation),
             latents,
             latents[..., : self._latent_size],
-            scaling=self._scaling,
-            sliding_window=None,
+            self._scoring,
         )
         values = torch.bmm(attended.transpose(0, 1), self._to_values.transpose(1, 2)).transpose(0, 1)
         return self.o_proj(values.reshape(1, len(attended), -1)), None

@@ -8,7 +8,7 @@ from transformers import AttentionInterface, GptOssConfig, GptOssForCausalLM
 from models.info import AttentionInfo
 from runtime.llm.attention import NAME, attend
 from runtime.llm.attention_gather import GatherAttention, Span
-from runtime.llm.forward_context import use_attention
+from runtime.llm.forward_context import Scoring, use_attention
 
 NUM_TOKENS, NUM_HEADS, NUM_KV_HEADS, HEAD_SIZE = 5, 4, 2, 8
 
@@ -20,9 +20,9 @@ class Recorder:
         self.asked: dict[str, Any] = {}
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scoring: Scoring
     ) -> torch.Tensor:
-        self.asked = {"layer": layer, "query": query, "key": key, "value": value, **options}
+        self.asked = {"layer": layer, "query": query, "key": key, "value": value, "scoring": scoring}
         return query
 
 
@@ -37,7 +37,7 @@ def test_tensors_change_from_the_layout_of_transformers_to_ours_and_back() -> No
         output, weights = attend(
             _module(layer_idx=3), query, key, value, None, scaling=0.5, sliding_window=7, position_ids=None
         )
-    assert (recorder.asked["layer"], recorder.asked["scaling"], recorder.asked["sliding_window"]) == (3, 0.5, 7)
+    assert (recorder.asked["layer"], recorder.asked["scoring"]) == (3, Scoring(0.5, 7))
     assert torch.equal(recorder.asked["query"], query[0].transpose(0, 1))
     assert torch.equal(recorder.asked["key"], key[0].transpose(0, 1))
     assert torch.equal(recorder.asked["value"], value[0].transpose(0, 1))
@@ -49,18 +49,18 @@ def test_a_cap_on_scores_is_passed_on() -> None:
     query, key, recorder = _heads(NUM_HEADS), _heads(NUM_KV_HEADS), Recorder()
     with use_attention(recorder):
         attend(_module(layer_idx=0), query, key, key, None, scaling=1.0)
-        assert recorder.asked["softcap"] is None
+        assert recorder.asked["scoring"].softcap is None
         attend(_module(layer_idx=0), query, key, key, None, scaling=1.0, softcap=50.0)
-        assert recorder.asked["softcap"] == 50.0
+        assert recorder.asked["scoring"].softcap == 50.0
 
 
 def test_sinks_are_passed_on() -> None:
     query, key, recorder, sinks = _heads(NUM_HEADS), _heads(NUM_KV_HEADS), Recorder(), torch.randn(NUM_HEADS)
     with use_attention(recorder):
         attend(_module(layer_idx=0), query, key, key, None, scaling=1.0)
-        assert recorder.asked["sinks"] is None
+        assert recorder.asked["scoring"].sinks is None
         attend(_module(layer_idx=0), query, key, key, None, scaling=1.0, s_aux=sinks)
-        assert recorder.asked["sinks"] is sinks
+        assert recorder.asked["scoring"].sinks is sinks
 
 
 def test_sinks_give_the_logits_that_transformers_gives() -> None:

@@ -5,6 +5,7 @@ import torch
 
 from models.info import AttentionInfo
 from runtime.llm.attention_gather import group_by_length
+from runtime.llm.forward_context import Scoring
 from tests.fakes.attention_requests import BLOCK_SIZE, CASES, HEAD_SIZE, LATENT_SHAPE, NUM_HEADS, SHAPE, Requests
 
 
@@ -113,5 +114,5 @@ def test_a_chunk_sees_what_a_whole_prompt_sees_of_8_bit_floats() -> None:
     for start, stop in ((0, 4), (4, 9)):
         step = chunks.backend.prepare([chunks.spans[0]._replace(num_computed_tokens=start, num_tokens=stop - start)])
         keys, values = chunks.keys[0][start:stop], chunks.values[0][start:stop]
-        found.append(step.attend(0, query[start:stop], keys, values, scaling=0.3, sliding_window=None))
+        found.append(step.attend(0, query[start:stop], keys, values, Scoring(0.3)))
     assert torch.allclose(torch.cat(found), expected, atol=1e-6)

@@ -6,6 +6,7 @@ import torch
 
 from models.info import AttentionInfo
 from runtime.llm.attention_native import NativeAttention, suits_native
+from runtime.llm.forward_context import Scoring
 from tests.fakes.attention_requests import CASES, CPU, LATENT_SHAPE, SHAPE, Requests
 from tests.fakes.native import needs_native
 
@@ -100,7 +101,7 @@ def test_a_token_is_the_same_to_the_bit_whatever_is_computed_with_it() -> None:
             begin = span.num_computed_tokens + first
             step = requests.backend.prepare([span._replace(start=0, num_tokens=num_tokens, num_computed_tokens=begin)])
             own, new = slice(span.start + first, span.start + first + num_tokens), slice(begin, begin + num_tokens)
-            alone = step.attend(0, query[own], keys[new], values[new], scaling=0.3, sliding_window=None)
+            alone = step.attend(0, query[own], keys[new], values[new], Scoring(0.3))
             assert torch.equal(alone, together[own])
 
 

@@ -9,6 +9,7 @@ import torch
 from models.info import AttentionInfo, LatentInfo
 from runtime.llm.attention_gather import GatherAttention, Span
 from runtime.llm.attention_triton import TritonAttention, choose_tilings
+from runtime.llm.forward_context import Scoring
 from runtime.llm.fp8 import has_fp8
 from tests.fakes.attended_model import AttendedModel, what_it_says
 from tests.fakes.attention_requests import BLOCK_SIZE, CASES, SHAPE, Requests
@@ -69,7 +70,7 @@ def test_a_request_alone_gives_what_it_gives_in_a_batch_to_the_bit() -> None:
         rows = slice(span.start, span.start + span.num_tokens)
         new = slice(span.num_computed_tokens, None)
         alone = requests.backend.prepare([span._replace(start=0)]).attend(
-            0, query[rows], keys[new], values[new], scaling=0.3, sliding_window=None
+            0, query[rows], keys[new], values[new], Scoring(0.3)
         )
         assert torch.equal(alone, together[rows])
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from runtime.llm import attention_weights
-from runtime.llm.attention_weights import Scoring, weigh
+from runtime.llm.attention_weights import weigh
+from runtime.llm.forward_context import Scoring
 from tests.fakes.attention_requests import CASES, HEAD_SIZE, NUM_HEADS, Requests
 
 NUM_QUERIES, NUM_KEYS = 5, 7
@@ -19,7 +20,8 @@ def test_equals_scores_written_out(key_size: int, value_size: int, softcap: floa
     value, sinks = torch.randn(2, 3, NUM_KEYS, value_size), torch.randn(2, 3, 1, 1)
     mask = torch.zeros(NUM_QUERIES, NUM_KEYS).masked_fill(torch.rand(NUM_QUERIES, NUM_KEYS) < 0.3, -torch.inf)
     mask[:, 0] = 0
-    found = weigh(query, key, value, mask, Scoring(0.3, softcap, sinks if has_sinks else None), is_causal=False)
+    scoring = Scoring(0.3, softcap=softcap, sinks=sinks if has_sinks else None)
+    found = weigh(query, key, value, mask, scoring, is_causal=False)
     scores = query.double() @ key.double().transpose(-1, -2) * 0.3
     scores = (scores if softcap is None else softcap * (scores / softcap).tanh()) + mask
     if has_sinks:

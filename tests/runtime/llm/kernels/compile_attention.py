@@ -8,6 +8,7 @@ import torch
 from models.info import AttentionInfo, LatentInfo
 from runtime.llm.attention_gather import Span
 from runtime.llm.attention_triton import TritonAttention
+from runtime.llm.forward_context import Scoring
 from tests.fakes.kernel_compilation import compile_launches
 
 SHAPE = AttentionInfo(
@@ -47,7 +48,7 @@ def _launch(shape: AttentionInfo, is_fp8: bool) -> None:
     sinks = torch.empty(shape.num_heads, dtype=dtype)
     for layer, (softcap, own_sinks) in enumerate(((50.0, None), (None, sinks))):
         window = shape.window(layer)
-        step.attend(layer, query, key, value, scaling=0.1, sliding_window=window, softcap=softcap, sinks=own_sinks)
+        step.attend(layer, query, key, value, Scoring(0.1, window, softcap, own_sinks))
 
 
 main(int(sys.argv[1]))

@@ -3,6 +3,7 @@ import ctypes
 import pytest
 import torch
 
+from runtime.llm.forward_context import Scoring
 from runtime.llm.native.structures import describe_heads, point_rotation, point_scale, point_tokens
 from runtime.llm.patches.operations import Scale
 
@@ -38,12 +39,12 @@ def test_tokens_are_apart_by_what_lies_between_them() -> None:
 
 def test_sinks_are_of_heads() -> None:
     sinks = torch.randn(14)
-    assert torch.equal(read(describe_heads(14, 2, 64, None, 0.125, None, sinks).sinks, sinks), sinks)
-    assert describe_heads(14, 2, 64, None, 0.125, None).sinks is None, "none"
+    assert torch.equal(read(describe_heads(14, 2, 64, Scoring(0.125, sinks=sinks)).sinks, sinks), sinks)
+    assert describe_heads(14, 2, 64, Scoring(0.125)).sinks is None, "none"
 
 
 @pytest.mark.parametrize(("size", "is_whole"), [(64, True), (96, True), (80, False)])
 def test_heads_of_whole_tiles_are_for_amx_where_it_is(size: int, is_whole: bool, instructions: str) -> None:
-    heads = describe_heads(14, 2, size, None, 0.125, None)
+    heads = describe_heads(14, 2, size, Scoring(0.125))
     assert (heads.window, heads.softcap) == (0, 0), "none"
     assert heads.is_for_amx == (is_whole and instructions == "tiles")
