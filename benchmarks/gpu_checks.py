@@ -135,6 +135,25 @@ def _write(setting: Setting, dtype: torch.dtype) -> Compared:
     return _compare([cache], [expected], dtype)._replace(tolerance=0.0)
 
 
+def _rotate_into_cache(setting: Setting, dtype: torch.dtype) -> Compared:
+    from runtime.llm.kernels.rotary_kv import rotate_into_cache
+
+    num_tokens, num_slots, size, num_heads, num_kv_heads = (
+        (3, 40, 16, 4, 2) if setting.is_tiny else (67, 4096, 128, 32, 8)
+    )
+    heads = torch.randn(num_tokens, num_heads + 2 * num_kv_heads, size, device=setting.device).to(dtype)
+    angles = torch.rand(num_tokens, 1, size, device=setting.device) * 6
+    rotation = (angles.cos().to(dtype), angles.sin().to(dtype))
+    cache = torch.randn(num_slots, num_kv_heads, 2 * size, device=setting.device).to(dtype)
+    slots = torch.randperm(num_slots)[:num_tokens].to(setting.device, torch.int32)
+    keys = slice(num_heads, num_heads + num_kv_heads)
+    turned = operations.rotate(heads.clone()[:, : keys.stop], rotation, num_heads)
+    rows = torch.cat((turned[:, keys], heads[:, keys.stop :]), dim=-1)
+    expected = [turned[:, :num_heads], cache.index_copy(0, slots.long(), rows)]
+    query = rotate_into_cache(heads, rotation, None, cache, slots)
+    return _compare([query, cache], expected, dtype)
+
+
 def _attend(
     setting: Setting,
     dtype: torch.dtype,
@@ -250,6 +269,7 @@ CHECKS: dict[str, dict[str, Check]] = {
     "norm": {"add_norm": _norm},
     "rotary": {"rotate": _rotate},
     "kv_write": {"write_kv": _write},
+    "rotary_kv": {"rotate_into_cache": _rotate_into_cache},
     "paged_attention": {
         "attend": _attend,
         "attend_window": partial(_attend, window=40),

@@ -20,6 +20,7 @@ from runtime.llm.attention_gather import GatherAttention, Span
 from runtime.llm.attention_triton import TritonAttention, TritonPlan, TritonStep
 from runtime.llm.attention_work import Table
 from runtime.llm.forward_context import Scoring, StepAttention
+from runtime.llm.patches.operations import HeadNorms, Rotation
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +182,15 @@ class FlashStep(TritonStep):
             return self.gather().attend(layer, query, key, value, scoring)
         output = super().attend(layer, query, key, value, scoring)
         self._prompts.attend(output, query, self._backend.caches[layer], scoring)
+        return output
+
+    def rotate_and_attend(
+        self, layer: int, heads: torch.Tensor, rotation: Rotation, norms: HeadNorms | None, scoring: Scoring
+    ) -> torch.Tensor | None:
+        cache = self._backend.caches[layer]
+        output = super().rotate_and_attend(layer, heads, rotation, norms, scoring) if scoring.sinks is None else None
+        if output is not None:
+            self._prompts.attend(output, heads[:, : output.shape[1]], cache, scoring)
         return output
 
 

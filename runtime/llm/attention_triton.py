@@ -27,9 +27,11 @@ from runtime.llm.attention_work import (
     pad_merges,
     plan_work,
 )
-from runtime.llm.forward_context import Scoring, StepAttention
+from runtime.llm.forward_context import Scoring, StepAttention, current_attention
 from runtime.llm.kernels.kv_write import write_kv
 from runtime.llm.kernels.paged_attention import Partials, attend_paged, merge_partials, num_columns
+from runtime.llm.kernels.rotary_kv import rotate_into_cache
+from runtime.llm.patches.operations import HeadNorms, Rotation
 from runtime.llm.staging import Staging
 
 NO_SLOT = -1
@@ -187,29 +189,20 @@ class TritonStep:
         launches = self._launches.get(scoring.sliding_window)
         if launches is None:
             return self.gather().attend(layer, query, key, value, scoring)
-        cache, tilings = self._backend.caches[layer], self._backend.tilings
-        scales = self._backend.scales[layer] if self._backend.scales else None
         shape = self._backend.shape
         first, second = torch.split(key, shape.part_sizes, dim=-1) if shape.has_values_in_keys else (key, value)
-        write_kv(cache, first, second, self._slots, scales)
-        output = query.new_empty(query.shape[0], query.shape[1], value.shape[2])
-        for items, tiling in ((launches.few, tilings.few), (launches.many, tilings.many)):
-            if len(items):
-                attend_paged(
-                    output,
-                    query,
-                    cache,
-                    self._block_tables,
-                    items,
-                    self._partials,
-                    scoring,
-                    scales=scales,
-                    block_size=self._backend.block_size,
-                    tiling=tiling,
-                )
-        if len(launches.merges):
-            merge_partials(output, self._partials, launches.merges, scoring.sinks)
-        return output
+        write_kv(self._backend.caches[layer], first, second, self._slots, self._scales(layer))
+        return self._attend_stored(layer, query, scoring, launches)
+
+    def rotate_and_attend(
+        self, layer: int, heads: torch.Tensor, rotation: Rotation, norms: HeadNorms | None, scoring: Scoring
+    ) -> torch.Tensor | None:
+        """As `layer_operations.RotateAndAttend`."""
+        launches, cache = self._launches.get(scoring.sliding_window), self._backend.caches[layer]
+        if launches is None or cache.shape[2] != 2 * heads.shape[2]:
+            return None
+        query = rotate_into_cache(heads, rotation, norms, cache, self._slots, self._scales(layer))
+        return self._attend_stored(layer, query, scoring, launches)
 
     def has_planned(self, window: int | None) -> bool:
         return window in self._launches
@@ -221,6 +214,39 @@ class TritonStep:
         if self._gathered is None:
             self._gathered = GatherStep(self._backend, self._spans)
         return self._gathered
+
+    def _attend_stored(self, layer: int, query: torch.Tensor, scoring: Scoring, launches: _Launches) -> torch.Tensor:
+        """The step's own keys and values are in the cache."""
+        tilings = self._backend.tilings
+        output = query.new_empty(query.shape[0], query.shape[1], self._backend.shape.value_head_size)
+        for items, tiling in ((launches.few, tilings.few), (launches.many, tilings.many)):
+            if len(items):
+                attend_paged(
+                    output,
+                    query,
+                    self._backend.caches[layer],
+                    self._block_tables,
+                    items,
+                    self._partials,
+                    scoring,
+                    scales=self._scales(layer),
+                    block_size=self._backend.block_size,
+                    tiling=tiling,
+                )
+        if len(launches.merges):
+            merge_partials(output, self._partials, launches.merges, scoring.sinks)
+        return output
+
+    def _scales(self, layer: int) -> torch.Tensor | None:
+        return self._backend.scales[layer] if self._backend.scales else None
+
+
+def rotate_and_attend(
+    layer: int, heads: torch.Tensor, rotation: Rotation, norms: HeadNorms | None, scoring: Scoring
+) -> torch.Tensor | None:
+    """As `layer_operations.RotateAndAttend`: in steps of this back end."""
+    step = current_attention()
+    return step.rotate_and_attend(layer, heads, rotation, norms, scoring) if isinstance(step, TritonStep) else None
 
 
 class _Work(NamedTuple):

@@ -43,7 +43,10 @@ def choose_kernels(device: torch.device, dtype: torch.dtype, *, are_enabled: boo
 
 
 def triton_kernels() -> Kernels:
+    from runtime.llm.attention_triton import rotate_and_attend
     from runtime.llm.kernels import experts, glu, lora, norm, rotary, sampling
 
-    layer = LayerOperations(norm.add_norm, glu.gate, rotary.rotate, experts.mix_experts)
+    layer = LayerOperations(
+        norm.add_norm, glu.gate, rotary.rotate, experts.mix_experts, rotate_and_attend=rotate_and_attend
+    )
     return Kernels(layer, sampling, lora)

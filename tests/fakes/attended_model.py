@@ -6,13 +6,14 @@ from pathlib import Path
 import torch
 
 from runtime.llm.attention_gather import GatherAttention
+from runtime.llm.kernel_choice import NO_KERNELS, Kernels
 from tests.fakes.tiny_engine import TinyModel, make_request, run, token_ids
 from tests.fakes.tiny_llm import VOCAB_SIZE
 
 
 class AttendedModel(TinyModel):
-    def __init__(self, directory: Path, backend: Callable[..., GatherAttention]) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, backend: Callable[..., GatherAttention], kernels: Kernels = NO_KERNELS) -> None:
+        super().__init__(directory, kernels=kernels)
         self._backend = backend
 
     def attention(self, num_blocks: int = 200) -> GatherAttention:

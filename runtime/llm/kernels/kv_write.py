@@ -110,13 +110,22 @@ def _write_part(
     is_element = is_row[:, None] & (columns < SIZE)
     numbers = tl.load(sources[:, None] + columns, mask=is_element, other=0.0)
     if IS_FP8:
-        # Divisions are rounded as torch does it; what Triton divides by itself may be off by two places.
         wide = numbers.to(tl.float32)
-        largest = tl.max(tl.abs(wide), 1)
-        scale = tl.maximum(tl.div_rn(largest, tl.full(largest.shape, FP8_MAX, tl.float32)), SMALLEST_SCALE)
+        scale = scale_of(tl.max(tl.abs(wide), 1), FP8_MAX, SMALLEST_SCALE)
         tl.store(scales + places * 2 + PART, scale, mask=is_row)
-        numbers = tl.div_rn(wide, tl.broadcast_to(scale[:, None], wide.shape))
-        # What is not a number stays so: the request is broken, and must not look sound.
-        numbers = tl.maximum(numbers, -FP8_MAX, propagate_nan=tl.PropagateNan.ALL)
-        numbers = tl.minimum(numbers, FP8_MAX, propagate_nan=tl.PropagateNan.ALL).to(tl.float8e4nv)
+        numbers = narrowed(wide, scale[:, None], FP8_MAX)
     tl.store(cache + places[:, None] * WIDTH + columns, numbers, mask=is_element)
+
+
+# Divisions are rounded as torch does it; what Triton divides by itself may be off by two places.
+@triton.jit
+def scale_of(largest: tl.tensor, FP8_MAX: tl.constexpr, SMALLEST_SCALE: tl.constexpr) -> tl.tensor:
+    return tl.maximum(tl.div_rn(largest, tl.full(largest.shape, FP8_MAX, tl.float32)), SMALLEST_SCALE)
+
+
+@triton.jit
+def narrowed(wide: tl.tensor, scale: tl.tensor, FP8_MAX: tl.constexpr) -> tl.tensor:
+    numbers = tl.div_rn(wide, tl.broadcast_to(scale, wide.shape))
+    # What is not a number stays so: the request is broken, and must not look sound.
+    numbers = tl.maximum(numbers, -FP8_MAX, propagate_nan=tl.PropagateNan.ALL)
+    return tl.minimum(numbers, FP8_MAX, propagate_nan=tl.PropagateNan.ALL).to(tl.float8e4nv)

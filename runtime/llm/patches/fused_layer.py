@@ -106,6 +106,7 @@ class FusedLayer(nn.Module):
         self._num_rotated_heads = shape.num_heads + shape.num_kv_heads
         self._head_size = shape.head_size
         self._rotate = operations.rotate
+        self._rotate_and_attend = operations.rotate_and_attend
         self.attention_norm = FusedNorm(_scale(source.input_layernorm), operations)
         self.query_key_value = make_linear([attention.q_proj, attention.k_proj, attention.v_proj], release)
         self._head_norms: HeadNorms | None = None
@@ -148,16 +149,23 @@ class FusedLayer(nn.Module):
 
     def _attend(self, inputs: torch.Tensor, rotation: Rotation) -> torch.Tensor:
         heads = self.query_key_value(inputs).view(inputs.shape[1], -1, self._head_size)
+        output = None
+        if self._rotate_and_attend is not None:
+            output = self._rotate_and_attend(self._index, heads, rotation, self._head_norms, self._scoring)
+        if output is None:
+            output = self._attend_rotated(heads, rotation)
+        attended: torch.Tensor = self.attention_output(output.view(1, inputs.shape[1], -1))
+        return attended
+
+    def _attend_rotated(self, heads: torch.Tensor, rotation: Rotation) -> torch.Tensor:
         rotated = self._rotate(heads[:, : self._num_rotated_heads], rotation, self._num_query_heads, self._head_norms)
-        output = current_attention().attend(
+        return current_attention().attend(
             self._index,
             rotated[:, : self._num_query_heads],
             rotated[:, self._num_query_heads :],
             heads[:, self._num_rotated_heads :],
             self._scoring,
         )
-        attended: torch.Tensor = self.attention_output(output.view(1, inputs.shape[1], -1))
-        return attended
 
 
 class FusedLayers(nn.ModuleList):

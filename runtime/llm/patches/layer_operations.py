@@ -54,6 +54,11 @@ JoinLayers = Callable[[Sequence[LayerParts]], JoinedLayers | None]
 """None where these cannot be joined."""
 
 
+RotateAndAttend = Callable[[int, torch.Tensor, Rotation, HeadNorms | None, Scoring], torch.Tensor | None]
+"""(layer, query, key and value heads of each token side by side, rotation, norms, scoring) → as `StepAttention.attend`;
+None, and nothing has happened, where this step is not one for it. Overwrites the heads."""
+
+
 class LayerOperations(NamedTuple):
     add_norm: AddNorm
     gate: Gate
@@ -61,6 +66,8 @@ class LayerOperations(NamedTuple):
     mix_experts: MixExperts
     join_layers: JoinLayers | None = None
     """For most steps, in place of the others."""
+    rotate_and_attend: RotateAndAttend | None = None
+    """For most steps, in place of rotating and attending, since keys are written anyway."""
 
 
 PLAIN = LayerOperations(add_norm, gate, rotate, mix_experts)

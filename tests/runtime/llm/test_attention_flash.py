@@ -15,6 +15,7 @@ import torch
 from models.info import AttentionInfo
 from runtime.llm import attention_flash
 from runtime.llm.attention_flash import PACKAGE, FlashAttention, FlashPlan, find_flash
+from runtime.llm.kernel_choice import NO_KERNELS, Kernels, triton_kernels
 from tests.fakes.attended_model import AttendedModel, what_it_says
 from tests.fakes.attention_requests import LATENT_SHAPE, SHAPE, Requests
 from tests.fakes.flash_attention import flash_attn_with_kvcache
@@ -85,9 +86,11 @@ def test_sinks_and_other_windows_are_gathered() -> None:
 
 
 @pytest.mark.skipif(not IS_INTERPRETED, reason="tiny models are on the CPU")
-def test_a_model_says_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernels", [NO_KERNELS, triton_kernels()], ids=["plain layers", "layers by kernels"])
+def test_a_model_says_the_same(tmp_path: Path, kernels: Kernels) -> None:
     directory = build_tiny_model(tmp_path, "mistral")
-    models = TinyModel(directory), AttendedModel(directory, partial(FlashAttention, function=flash_attn_with_kvcache))
+    backend = partial(FlashAttention, function=flash_attn_with_kvcache)
+    models = TinyModel(directory), AttendedModel(directory, backend, kernels)
     said, expected = (what_it_says(model, 31, 3, 17) for model in models)
     assert said == expected
 

@@ -8,6 +8,7 @@ from runtime.llm.kernels import sampling
 from runtime.llm.kernels.glu import gate
 from runtime.llm.kernels.norm import add_norm
 from runtime.llm.kernels.rotary import rotate
+from runtime.llm.kernels.rotary_kv import rotate_into_cache
 from runtime.llm.patches.gated_mlp import ACTIVATIONS
 from runtime.llm.patches.operations import HeadNorms, Scale
 from tests.fakes.kernel_compilation import SHARED_BYTES_MAX, compile_launches
@@ -25,7 +26,8 @@ def main(capability: int, dtype: torch.dtype) -> None:
 
 
 _NAMES = {
-    "_add_norm_kernel", "_gate_kernel", "_rotate_kernel", "_forbid_kernel", "_truncate_kernel", "_search_kernel",
+    "_add_norm_kernel", "_gate_kernel", "_rotate_kernel", "_rotate_into_cache_kernel", "_forbid_kernel",
+    "_truncate_kernel", "_search_kernel",
 }  # fmt: skip
 
 
@@ -45,8 +47,12 @@ def launch(dtype: torch.dtype) -> None:
     heads = torch.empty(NUM_TOKENS, NUM_HEADS, HEAD_SIZE, dtype=dtype)
     angles = torch.empty(NUM_TOKENS, 1, HEAD_SIZE, dtype=dtype)
     head_scale = Scale(weight[:HEAD_SIZE], 1e-6)
+    cache = torch.empty(NUM_TOKENS, (NUM_HEADS - NUM_QUERY_HEADS) // 2, 2 * HEAD_SIZE, dtype=dtype)
+    slots, scales = torch.empty(NUM_TOKENS, dtype=torch.int32), torch.empty(NUM_TOKENS, cache.shape[1], 2)
     for norms in (None, HeadNorms(head_scale, head_scale)):
         rotate(heads, (angles, angles), NUM_QUERY_HEADS, norms)
+        rotate_into_cache(heads, (angles, angles), norms, cache, slots)
+        rotate_into_cache(heads, (angles, angles), norms, cache.to(torch.float8_e4m3fn), slots, scales)
     launch_sampler()
 
 
