@@ -81,7 +81,7 @@ def measure_torch_prefill(setting: Setting, num_tokens: int) -> Figure:
 def _attend(
     setting: Setting, spans: list[Span], num_blocks: int, num_layers: int, backend: AttentionBackend
 ) -> tuple[Timing, str]:
-    """One call for each layer, which together are more than a cache holds; and the name of the back end."""
+    """One call for each layer, which together are more than a cache holds; and who attended."""
     shape = _shape_of_layers(setting, num_layers)
     attention = choose_attention(
         shape,
@@ -104,7 +104,7 @@ def _attend(
     calls: list[Callable[[], object]] = [
         partial(step.attend, layer, query, key, value, scoring) for layer in range(num_layers)
     ]
-    return setting.device_time(calls), type(attention).__name__
+    return setting.device_time(calls), type(step).__name__
 
 
 def _of_prompt(setting: Setting, timing: Timing, num_tokens: int) -> Figure:
