@@ -82,7 +82,7 @@ def check_paths(paths: Collection[str], param: str) -> None:
 
 def sign(grant: Grant, key: bytes) -> str:
     payload = msgspec.msgpack.encode(grant)
-    return base64.urlsafe_b64encode(_signature(payload, key) + payload).decode().rstrip("=")
+    return _spell(_signature(payload, key) + payload)
 
 
 def verify(token: str, filename: str, is_upload: bool, key: bytes, now: float) -> Grant:
@@ -91,6 +91,8 @@ def verify(token: str, filename: str, is_upload: bool, key: bytes, now: float) -
         signed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         raise _refused() from error
+    if _spell(signed) != token:  # base64 is read in more ways than it is written
+        raise _refused()
     signature, payload = signed[:_SIGNATURE_BYTES], signed[_SIGNATURE_BYTES:]
     if not hmac.compare_digest(signature, _signature(payload, key)):
         raise _refused()
@@ -98,6 +100,10 @@ def verify(token: str, filename: str, is_upload: bool, key: bytes, now: float) -
     if (grant.filename, grant.is_upload) != (filename, is_upload) or grant.expires_at <= now:
         raise _refused()
     return grant
+
+
+def _spell(signed: bytes) -> str:
+    return base64.urlsafe_b64encode(signed).decode().rstrip("=")
 
 
 def _signature(payload: bytes, key: bytes) -> bytes:
