@@ -12,7 +12,7 @@ typedef struct {
 
 /* Behind the last layer nobody looks at any other row; of the others only keys and values are wanted of it. */
 typedef struct {
-    const Span *spans;    /* the batch's, cut down to what holds them all */
+    const Span *spans;   /* the batch's, cut down to what holds them all */
     const int64_t *rows; /* ascending */
     int64_t num_spans, num_rows;
 } Asked;
