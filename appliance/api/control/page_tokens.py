@@ -1,12 +1,12 @@
 """Page tokens: the place of a page's last resource, signed, so that nobody makes one and none fits another list."""
 
-import base64
 import hmac
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from appliance import base64url
 from appliance.errors import Code, HearthError
 
 SIGNATURE_BYTES = 16
@@ -21,12 +21,12 @@ class PageTokens:
     def issue(self, list_name: str, place: list[Any]) -> str:
         """`list_name`: one line that says which list, and how it was asked for."""
         content = msgspec.json.encode(place)
-        return base64.urlsafe_b64encode(self._signature(list_name, content) + content).rstrip(b"=").decode()
+        return base64url.encode(self._signature(list_name, content) + content)
 
     def read(self, token: str, list_name: str) -> list[Any]:
         """The place; raises `invalid` for a token that this list did not give out."""
         try:
-            signed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+            signed = base64url.decode(token)
         except ValueError as error:
             raise _refusal() from error
         signature, content = signed[:SIGNATURE_BYTES], signed[SIGNATURE_BYTES:]
