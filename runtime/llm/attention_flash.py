@@ -187,10 +187,9 @@ class FlashStep(TritonStep):
     def rotate_and_attend(
         self, layer: int, heads: torch.Tensor, rotation: Rotation, norms: HeadNorms | None, scoring: Scoring
     ) -> torch.Tensor | None:
-        cache = self._backend.caches[layer]
         output = super().rotate_and_attend(layer, heads, rotation, norms, scoring) if scoring.sinks is None else None
         if output is not None:
-            self._prompts.attend(output, heads[:, : output.shape[1]], cache, scoring)
+            self._prompts.attend(output, heads[:, : output.shape[1]], self._backend.caches[layer], scoring)
         return output
 
 
